@@ -1,0 +1,97 @@
+//! What the core must know of a module; resolved and validated by the shell from `module.toml`.
+
+use std::time::Duration;
+
+/// Which of the module's two nodes this is: the order of `nodes` in `module.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The first node named.
+    First,
+    /// The second node named.
+    Second,
+}
+
+/// What a node does when every lan is cut and no arbiter is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// Serve alone (default).
+    Alone,
+    /// Wait.
+    Wait,
+}
+
+/// The kind of arbiter that guards against split brain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ArbiterKind {
+    /// None: a full isolation is decided by `isolation`.
+    None,
+    /// Answers only "am I the isolated one?".
+    Reachability,
+    /// Holds one record per module and compares-and-sets it.
+    Lock,
+}
+
+/// Who survives a split brain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SplitBrain {
+    /// The serving node, else the rules of DESIGN section 6.
+    Serving,
+    /// A person decides.
+    Manual,
+}
+
+/// Who is to be primary when both copies are in step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DefaultPrimary {
+    /// Whoever is.
+    None,
+    /// Who was primary last.
+    Last,
+    /// Always this node.
+    Node(Side),
+}
+
+/// Settings of one mirror module on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// Which node this is.
+    pub side: Side,
+    /// Heartbeat interval: how often the view is sent.
+    pub interval: Duration,
+    /// Silence on every lan after which the peer counts as lost.
+    pub timeout: Duration,
+    /// How long a node without agent keeps its replicator serving.
+    pub agent_timeout: Duration,
+    /// How long the holder of a settled base waits for the peer at start.
+    pub start_wait: Duration,
+    /// Silence of the replication stream, while heartbeats live, after which the peer is outdated.
+    pub stall_timeout: Duration,
+    /// What a full isolation leads to.
+    pub isolation: Isolation,
+    /// Kind of arbiter.
+    pub arbiter: ArbiterKind,
+    /// Split-brain policy.
+    pub split_brain: SplitBrain,
+    /// Preferred primary.
+    pub default_primary: DefaultPrimary,
+    /// False: a secondary never promotes by itself.
+    pub failover: bool,
+    /// The module has virtual addresses.
+    pub has_addresses: bool,
+    /// Deadline of a start script.
+    pub start_timeout: Duration,
+    /// Deadline of a graceful stop script.
+    pub stop_timeout: Duration,
+    /// Deadline of a `force` stop script.
+    pub force_timeout: Duration,
+    /// Automatic restarts allowed in `loop_interval`.
+    pub max_loop: u32,
+    /// Window of `max_loop`.
+    pub loop_interval: Duration,
+    /// Wait before trying again after `max_loop`; zero: never.
+    pub retry_after: Duration,
+    /// 128 random bits drawn by the shell when this process started: new ids are made from it by counting.
+    pub entropy: u128,
+    /// Boot id of the machine.
+    pub boot_id: u128,
+}

@@ -1,0 +1,167 @@
+//! Every input of the core.
+
+use crate::hard::Role;
+use crate::lineage::LineageId;
+use crate::view::{Copy, SessionId, View};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The shell calls at the time `Failover::poll_timeout` named, or earlier.
+    Tick,
+    /// The agent process has started and read its hard state; first event of all.
+    Started {
+        /// Start the module by itself (boot setting, or desired state under the same boot id).
+        start: bool,
+        /// A replicator of this module survived the agent: go on from its state, run no scripts.
+        adopted: Option<Adopted>,
+    },
+    /// An administrator's command.
+    Command(Command),
+    /// A view of the peer, newer than the last one.
+    Peer(Box<View>),
+    /// A lan became live or silent: both directions of it, judged by the heartbeat thread with `timeout`.
+    Lan {
+        /// Index in the module's list of lans.
+        lan: u8,
+        /// Live in both directions.
+        up: bool,
+    },
+    /// Any authenticated packet of the peer arrived, on any lan, at this instant (its agent, or its replicator in
+    /// the agent's place).
+    Heard,
+    /// The peer's replicator says that its agent is gone (it still serves, and fences itself at `agent_timeout`).
+    PeerAgentGone,
+    /// A persist ended; all actions before it in order have been carried out.
+    Persisted {
+        /// Which hard state.
+        serial: u64,
+    },
+    /// Hard state could not be written: the node must fence.
+    PersistFailed,
+    /// The module's replicator.
+    Replicator(ReplicatorEvent),
+    /// Addresses were raised (announced), or could not be; reason for people.
+    AddressesRaised(Result<(), String>),
+    /// Addresses are gone from this node.
+    AddressesDropped,
+    /// A script ended.
+    ScriptEnded {
+        /// The run's number.
+        run: u64,
+        /// Exit status zero within the deadline, or what went wrong.
+        outcome: Result<(), String>,
+    },
+    /// All processes of the module are gone.
+    ProcessesGone,
+    /// A lock arbiter answered.
+    Arbiter(ArbiterEvent),
+    /// A reachability arbiter answered.
+    Reachable(bool),
+}
+
+/// What the replicator reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplicatorEvent {
+    /// Started; the directories were examined.
+    Ready {
+        /// Condition of the copy.
+        copy: Copy,
+        /// It knows what was in flight when it last ended.
+        knows_inflight: bool,
+    },
+    /// It could not start, or the directories are unusable; reason for people.
+    Refused(String),
+    /// The process ended without being told.
+    Died,
+    /// The journal for this lineage is open and durable.
+    JournalOpen(LineageId),
+    /// The stream is up and authenticated, both replicators agree on the session.
+    SessionUp(SessionId),
+    /// The stream broke or stalled; all workers of the session have ended.
+    SessionLost(SessionId),
+    /// Told to leave a session: all its workers have ended.
+    SessionEnded(SessionId),
+    /// As source: everything was sent and applied, new operations are synchronous. As target: everything was applied
+    /// and a syncfs that covers it succeeded.
+    InStep(SessionId),
+    /// The directories are mounted.
+    Mounted,
+    /// They could not be mounted; reason for people.
+    MountFailed(String),
+    /// They are unmounted, nothing holds them.
+    Unmounted,
+    /// Unmounting met its deadline; the connection was aborted and detached.
+    Aborted,
+    /// Fenced: no reply will leave, the connection is gone.
+    Fenced,
+    /// The root markers carry this lineage, durably.
+    Marked(LineageId),
+    /// The journal was cleared after pairing.
+    Cleared,
+    /// An operation was acknowledged alone, the first under this lineage.
+    WroteAlone(LineageId),
+    /// fsync or syncfs failed, or the disk hung; this copy is inconsistent. Reason for people.
+    DiskFailed(String),
+    /// The process has ended as told.
+    Stopped,
+}
+
+/// State of a replicator that outlived its agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// The directories are mounted and the application may run.
+    pub mounted: bool,
+    /// Its session, if it has one.
+    pub session: Option<(SessionId, Role)>,
+    /// The session is in step and the pairing is complete.
+    pub in_step: bool,
+    /// It may acknowledge alone under this lineage.
+    pub settled: Option<LineageId>,
+    /// It fenced itself while the agent was gone.
+    pub fenced: bool,
+    /// Condition of the copy.
+    pub copy: Copy,
+    /// It knows what is in flight.
+    pub knows_inflight: bool,
+}
+
+/// An administrator's command on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Start: from STOP.
+    Start,
+    /// Stop: hands over first where the other node can serve.
+    Stop,
+    /// Stop, then start.
+    StopStart,
+    /// stop_prim, start_prim (or the second's scripts); state unchanged.
+    Restart,
+    /// Exchange roles; where it serves.
+    Swap,
+    /// Start as primary.
+    Prim {
+        /// Even if this copy is stale or inconsistent.
+        force: bool,
+    },
+    /// Start as secondary.
+    Second {
+        /// Compare both trees in full.
+        full: bool,
+        /// Even if this copy has data of its own, which will be replaced.
+        force: bool,
+    },
+}
+
+/// What a lock arbiter answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArbiterEvent {
+    /// The record's value; none: never set.
+    Value(Option<LineageId>),
+    /// The compare-and-set was done: the record now is this.
+    Swapped(LineageId),
+    /// The compare failed; the record's value.
+    Refused(Option<LineageId>),
+    /// No answer.
+    Unreachable,
+}

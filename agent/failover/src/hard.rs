@@ -1,0 +1,63 @@
+//! What must survive a crash: written before it is acted on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lineage::{Lineage, LineageId};
+
+/// Role a node takes in a pair; what `PRIM` and `SECOND` stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Role {
+    /// Never had a role.
+    #[default]
+    None,
+    /// Serves, or served last.
+    Primary,
+    /// Follows the primary.
+    Secondary,
+}
+
+/// What the administrator, or the boot setting, last asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Desired {
+    /// The module is to stay stopped.
+    #[default]
+    Stopped,
+    /// The module is to run.
+    Started,
+}
+
+/// The durable state of one module on one node. Written whole; see `Action::Persist`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct HardState {
+    /// Counts the writes of this structure; the higher of two valid slots counts. The core raises it by one with
+    /// each `Action::Persist`.
+    pub serial: u64,
+    /// What was last asked for.
+    pub desired: Desired,
+    /// Last role.
+    pub role: Role,
+    /// Raised whenever roles are exchanged; at a meeting the higher term's primary holds.
+    pub term: u64,
+    /// This node gave up the primary role of `term - 1` and offered it to the other; cleared when it is taken.
+    pub offered: bool,
+    /// Lineage of this copy.
+    pub lineage: Lineage,
+    /// The id that the root marker may still carry, because `lineage.current` changed and the new marker is not
+    /// known to be durable.
+    pub marker_before: Option<LineageId>,
+    /// The copy is one state that the application once could have seen. False from the first to the last byte of a
+    /// resync, and after an error of fsync or syncfs.
+    pub consistent: bool,
+    /// The other node went on without this copy: it must not serve, nor be a source, until resynchronised.
+    pub outdated: bool,
+    /// This copy is the target of a resync that has not ended.
+    pub target: bool,
+    /// Boot id of the machine at the last session in step; another boot id at start means that page cache was lost.
+    pub boot_id: u128,
+    /// Wall-clock seconds (Unix) of the last time both copies were in step; shown to people, never used to decide.
+    pub last_paired: u64,
+    /// Automatic restarts in the present `loop_interval`, and when that interval began (wall-clock seconds).
+    pub restarts: u32,
+    /// See `restarts`.
+    pub restarts_since: u64,
+}
