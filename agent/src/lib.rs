@@ -1,1 +1,6 @@
-//! placeholder
+//! safed: observes, decides, carries out. One process per node.
+//!
+//! Reading order: [`node`] (the owner loop and its seams), then the adapters around it.
+
+pub mod clock;
+pub mod node;

@@ -1,0 +1,9 @@
+//! The owner of all modules of this node: one loop, one typed event at a time.
+//!
+//! Everybody else reaches the loop through a [`NodeHandle`]; the loop reaches the network through [`Network`].
+
+mod handle;
+mod network;
+
+pub use handle::{Install, ModuleName, NodeEvent, NodeHandle, Refusal, Reply, Statuses};
+pub use network::{Heartbeats, Member, Membership, Network, Ports, StandIn};
