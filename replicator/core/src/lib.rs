@@ -1,1 +1,7 @@
-//! placeholder
+//! The pure parts of file replication: no clock, no input or output.
+//!
+//! Reading order: [`op`], [`key`], [`order`].
+
+pub mod key;
+pub mod op;
+pub mod order;
