@@ -1,1 +1,3 @@
+//! The daemon of safed.
+
 fn main() {}

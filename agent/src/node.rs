@@ -2,8 +2,10 @@
 //!
 //! Everybody else reaches the loop through a [`NodeHandle`]; the loop reaches the network through [`Network`].
 
+mod context;
 mod handle;
 mod network;
 
+pub use context::{Context, Startup};
 pub use handle::{Install, ModuleName, NodeEvent, NodeHandle, Refusal, Reply, Statuses};
 pub use network::{Heartbeats, Member, Membership, Network, Ports, StandIn};

@@ -1,0 +1,105 @@
+//! Settings of the daemon: defaults, then `safed.toml`, then `SAFED_*`, then flags.
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::node::Startup;
+use crate::paths::Paths;
+
+/// What `safed.toml` may hold. Ports count for a new cluster; an existing one has its own in the cluster settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,safed::replica=debug`.
+    pub log: String,
+    /// Group that may use the local socket; empty: root only.
+    pub socket_group: String,
+    /// Port of the gRPC API.
+    pub port_api: u16,
+    /// Port of the heartbeats.
+    pub port_heartbeat: u16,
+    /// Port of the replication streams.
+    pub port_stream: u16,
+}
+
+/// Keys taken from the environment; `SAFED_ROOT` and anything else with that beginning are not settings.
+const KEYS: [&str; 5] = ["log", "socket_group", "port_api", "port_heartbeat", "port_stream"];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log: "info".to_owned(),
+            socket_group: String::new(),
+            port_api: 9400,
+            port_heartbeat: 9401,
+            port_stream: 9402,
+        }
+    }
+}
+
+/// Settings given as flags; what is none counts nothing.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Flags {
+    /// `--log`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+}
+
+impl Config {
+    /// Reads and checks all layers.
+    ///
+    /// # Errors
+    /// One line: which key of which layer is wrong.
+    pub fn load(paths: &Paths, flags: &Flags) -> Result<Self, Startup> {
+        let file = paths.settings_file();
+        let config: Self = Figment::from(Serialized::defaults(Self::default()))
+            .merge(Toml::file_exact(&file))
+            .merge(Env::prefixed("SAFED_").only(&KEYS))
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| Startup(format!("cannot use the settings of {}: {error}", file.display())))?;
+        config.check().map_err(|wrong| Startup(format!("{}: {wrong}", file.display())))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let ports = [self.port_api, self.port_heartbeat, self.port_stream];
+        if ports.contains(&0) {
+            return Err("a port cannot be 0; choose 1 to 65535".to_owned());
+        }
+        if self.port_api == self.port_stream {
+            return Err(format!("port_api and port_stream are both {}; choose two", self.port_api));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, Startup> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/safed.toml"), text).unwrap();
+        Config::load(&Paths::new(Some(dir.path())), &Flags::default())
+    }
+
+    #[test]
+    fn defaults_without_file_then_file_then_flags() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(dir.path()));
+        assert_eq!(Config::load(&paths, &Flags::default()).unwrap(), Config::default());
+        assert_eq!(load("port_api = 19400\n").unwrap().port_api, 19400);
+        let debug = Flags { log: Some("debug".to_owned()) };
+        assert_eq!(Config::load(&paths, &debug).unwrap().log, "debug");
+    }
+
+    #[test]
+    fn refuses_unknown_keys_and_clashes() {
+        assert!(load("prot_api = 1\n").unwrap_err().0.contains("prot_api"));
+        assert!(load("port_api = 9402\n").unwrap_err().0.contains("choose two"));
+        assert!(load("port_api = 0\n").is_err());
+    }
+}
