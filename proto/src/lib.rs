@@ -2,7 +2,14 @@
 //! conversions between generated and domain types.
 
 /// Generated code, one module per package; regenerate with `cargo run -p safe-proto --example gen`.
-#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
 pub mod r#gen {
     pub mod cluster {
         include!("gen/safe.cluster.v1.rs");
@@ -28,3 +35,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
 
 /// Version of the API that this release speaks; a peer that offers no common one is refused.
 pub const PROTOCOL: u32 = 1;
+
+pub mod datagram;
+pub mod settings;
+pub mod spec;
