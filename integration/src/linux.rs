@@ -1,0 +1,56 @@
+//! Calls to the operating system that have no safe form.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::error::{Context as _, Result};
+
+/// Namespaces of a host besides the process namespace.
+const OWN: UnshareFlags =
+    UnshareFlags::NEWNS.union(UnshareFlags::NEWNET).union(UnshareFlags::NEWIPC).union(UnshareFlags::NEWUTS);
+
+/// The next child of this process becomes process 1 of a new process namespace.
+#[expect(unsafe_code, reason = "unshare(2)")]
+pub(crate) fn new_process_namespace() -> Result<()> {
+    // SAFETY: the file table is not unshared, so no descriptor changes its meaning.
+    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }.context(|| "new process namespace".to_owned())
+}
+
+/// Moves this process into mount, network, IPC and host name namespaces of its own.
+#[expect(unsafe_code, reason = "unshare(2)")]
+pub(crate) fn new_host_namespaces() -> Result<()> {
+    // SAFETY: the file table is not unshared, so no descriptor changes its meaning.
+    unsafe { unshare_unsafe(OWN) }.context(|| "new namespaces".to_owned())
+}
+
+/// Children and adopted orphans of this process vanish when they end.
+#[expect(unsafe_code, reason = "signal(2)")]
+pub(crate) fn ignore_children() {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Moves this process into the namespaces of process `init`; its children are in its process namespace.
+pub(crate) fn enter_host(init: u32) -> Result<()> {
+    // All doors are opened first: behind the mount namespace lies another /proc.
+    let kinds = ["pid", "net", "ipc", "uts", "mnt"];
+    let doors: Vec<_> = kinds
+        .iter()
+        .map(|kind| {
+            File::open(format!("/proc/{init}/ns/{kind}")).context(|| format!("host of process {init}"))
+        })
+        .collect::<Result<_>>()?;
+    doors.iter().try_for_each(|door| {
+        move_into_link_name_space(door.as_fd(), None)
+            .context(|| format!("entering the host of process {init}"))
+    })
+}
+
+/// Moves the calling thread, not the process, into the network namespace of process `pid`.
+pub fn enter_network_of(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&path).context(|| path.clone())?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).context(|| path)
+}

@@ -1,0 +1,81 @@
+//! A module to be installed: `module.toml` and scripts, written to a directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::error::Result;
+
+/// A mirror module of two nodes.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Module {
+    name: String,
+    head: String,
+    tail: String,
+    scripts: BTreeMap<String, String>,
+}
+
+impl Module {
+    /// A mirror module on n1 and n2 without directories, addresses or scripts.
+    pub fn mirror(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            head: format!("[module]\nname = \"{name}\"\nkind = \"mirror\"\nnodes = [\"n1\", \"n2\"]\n"),
+            tail: String::new(),
+            scripts: BTreeMap::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A key of the section `[module]`; the value as TOML.
+    pub fn key(mut self, key: &str, value: &str) -> Self {
+        self.head.push_str(&format!("{key} = {value}\n"));
+        self
+    }
+
+    /// Text of `module.toml` behind the section `[module]`.
+    pub fn section(mut self, text: &str) -> Self {
+        self.tail.push_str(&format!("\n{}\n", text.trim()));
+        self
+    }
+
+    /// A replicated directory.
+    pub fn replicate(self, path: &str) -> Self {
+        self.section(&format!("[[replicate]]\npath = \"{path}\""))
+    }
+
+    /// A virtual address.
+    pub fn address(self, ip: &str) -> Self {
+        self.section(&format!("[[address]]\nip = \"{ip}\"\ninterface = \"auto\""))
+    }
+
+    /// A script of lines of shell.
+    pub fn script(mut self, name: &str, lines: &str) -> Self {
+        self.scripts.insert(name.to_owned(), format!("#!/bin/sh\n{}\n", lines.trim()));
+        self
+    }
+
+    /// `module.toml`.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.head, self.tail)
+    }
+
+    /// Writes it; the directory must not exist.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let scripts = directory.join("scripts");
+        fs::create_dir_all(&scripts)?;
+        fs::write(directory.join("module.toml"), self.text())?;
+        for (name, text) in &self.scripts {
+            let path = scripts.join(name);
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    }
+}
