@@ -89,6 +89,8 @@ pub enum ReplicatorCommand {
     Fence,
     /// End the process: `Stopped`.
     Stop,
+    /// It does not answer: SIGKILL, abort its connection, detach its mounts; then `Died`.
+    Kill,
 }
 
 /// One run of one script.

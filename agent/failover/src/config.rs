@@ -54,6 +54,12 @@ pub enum DefaultPrimary {
 /// Settings of one mirror module on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
+    /// Name of the module, for the sentences and commands shown to people.
+    pub module: String,
+    /// Name of this node.
+    pub node: String,
+    /// Name of the other node.
+    pub peer: String,
     /// Which node this is.
     pub side: Side,
     /// Heartbeat interval: how often the view is sent.
@@ -66,6 +72,8 @@ pub struct Config {
     pub start_wait: Duration,
     /// Silence of the replication stream, while heartbeats live, after which the peer is outdated.
     pub stall_timeout: Duration,
+    /// How long a repair may hold the application's operations before the peer is outdated instead.
+    pub slow_timeout: Duration,
     /// What a full isolation leads to.
     pub isolation: Isolation,
     /// Kind of arbiter.

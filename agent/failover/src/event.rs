@@ -2,6 +2,7 @@
 
 use crate::hard::Role;
 use crate::lineage::LineageId;
+use crate::time::Time;
 use crate::view::{Copy, SessionId, View};
 
 /// One thing that happened.
@@ -30,6 +31,9 @@ pub enum Event {
     /// Any authenticated packet of the peer arrived, on any lan, at this instant (its agent, or its replicator in
     /// the agent's place).
     Heard,
+    /// The peer confirmed, on any lan, that it heard what this node sent at this time: the proof that it hears us, not
+    /// only we it. Where the shell never gives it, `Heard` counts alone.
+    Echoed(Time),
     /// The peer's replicator says that its agent is gone (it still serves, and fences itself at `agent_timeout`).
     PeerAgentGone,
     /// A persist ended; all actions before it in order have been carried out.
