@@ -1,0 +1,3 @@
+//! The other nodes: how views travel, how nodes are called, and how whoever is behind catches up.
+
+pub mod convert;
