@@ -54,7 +54,7 @@ impl Config {
     pub fn load(paths: &Paths, flags: &Flags) -> Result<Self, Startup> {
         let file = paths.settings_file();
         let config: Self = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file_exact(&file))
+            .merge(Toml::file(&file))
             .merge(Env::prefixed("SAFED_").only(&KEYS))
             .merge(Serialized::defaults(flags))
             .extract()
