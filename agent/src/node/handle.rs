@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use safe_failover::Time;
 use safe_failover::event::Command;
 use safe_failover::view::View;
 use safe_proto::module::{ModuleFiles, ModuleInfo, ModuleStatus};
@@ -71,6 +72,13 @@ pub enum NodeEvent {
     Heard {
         /// Node.
         from: String,
+    },
+    /// The newest packet that the node's heartbeat echoes was sent by this node at that time.
+    Echoed {
+        /// Node.
+        from: String,
+        /// When this node sent it.
+        sent: Time,
     },
     /// A lan between this node and the module's other node changed, judged with the module's own timeout.
     Lan {
@@ -172,7 +180,7 @@ impl NodeHandle {
         self.statuses.clone()
     }
 
-    /// Hands over what will be repeated anyway (`View`, `Heard`): dropped if the loop is behind; false if so.
+    /// Hands over what will be repeated anyway (`View`, `Heard`, `Echoed`): dropped if the loop is behind; false if so.
     pub fn offer(&self, event: NodeEvent) -> bool {
         self.events.try_send(event).is_ok()
     }

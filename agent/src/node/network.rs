@@ -71,8 +71,10 @@ pub struct Heartbeats {
 /// What a replicator says in the agent's place while that is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StandIn {
-    /// Body of a heartbeat datagram (`safe.peer.v1.Heartbeat`), not yet sealed.
+    /// Body of a heartbeat datagram (`safe.peer.v1.Heartbeat`), not yet sealed, with the view "my agent is gone".
     pub heartbeat: Vec<u8>,
+    /// The same once the replicator has fenced itself.
+    pub fenced: Vec<u8>,
     /// The peer's heartbeat address per lan, in the order of `Network::sockets`.
     pub peers: Vec<SocketAddr>,
 }
@@ -98,6 +100,7 @@ pub trait Network: Send + Sync + 'static {
     /// index.
     fn sockets(&self, module: &str) -> Vec<(u8, OwnedFd)>;
 
-    /// What the module's replicator is to say should the agent go; asked for after each `publish`.
-    fn stand_in(&self, module: &str) -> Option<StandIn>;
+    /// What the module's replicator is to say should the agent go: bodies made from the core's two stand-in views.
+    /// Asked for after each `publish`. None: no heartbeats run for this module.
+    fn stand_in(&self, module: &str, gone: View, fenced: View) -> Option<StandIn>;
 }

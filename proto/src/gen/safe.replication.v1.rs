@@ -294,12 +294,15 @@ pub struct Stop {}
 /// What to say on every lan while the agent is gone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StandIn {
-    /// Ready-made heartbeat datagram body (safe.peer.v1.Heartbeat) of this module.
+    /// Ready-made heartbeat datagram body (safe.peer.v1.Heartbeat) of this module: its agent is gone, it serves on.
     #[prost(bytes = "bytes", tag = "1")]
     pub heartbeat: ::prost::bytes::Bytes,
     /// Peer's heartbeat address (ip:port) per lan, in the order of the sockets.
     #[prost(string, repeated, tag = "2")]
     pub peers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The body to send once the replicator has fenced itself.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub fenced: ::prost::bytes::Bytes,
 }
 /// Last authenticated contact with the peer, on any lan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
