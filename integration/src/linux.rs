@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::error::{Context as _, Result};
@@ -53,4 +55,21 @@ pub fn enter_network_of(pid: u32) -> Result<()> {
     let path = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&path).context(|| path.clone())?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).context(|| path)
+}
+
+/// Mounts made here from now on are seen here only.
+pub(crate) fn private_mounts() -> Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context(|| "private mounts".to_owned())
+}
+
+/// A filesystem of the kernel's own.
+pub(crate) fn mount_fresh(kind: &str, at: &str) -> Result<()> {
+    mount(kind, at, kind, MountFlags::NOSUID | MountFlags::NODEV, None)
+        .context(|| format!("mounting {kind} on {at}"))
+}
+
+/// A file or directory over another.
+pub(crate) fn mount_over(source: &Path, at: &str) -> Result<()> {
+    mount_bind(source, at).context(|| format!("mounting {} on {at}", source.display()))
 }

@@ -11,6 +11,11 @@ use safe_integration::lan::{DEFAULT, LANS, REPL};
 use safe_integration::node::Node;
 use safe_integration::process;
 
+fn will_hear(node: &Node, address: &str) -> Result<()> {
+    let what = format!("{} hears {address}", node.name);
+    eventually_true(Duration::from_secs(10), &what, || hears(node, address))
+}
+
 fn hears(node: &Node, address: &str) -> bool {
     let ping = node.program("ping").map(|ping| ping.args(["-c", "1", "-W", "1", address]).run());
     ping.is_ok_and(|answer| answer.is_ok())
@@ -21,7 +26,7 @@ fn hosts_hear_each_other_until_cut() -> Result<()> {
     let c = Cluster::bare("harness-lans")?;
     let client = c.client("client", 100)?;
     for lan in LANS {
-        assert!(hears(c.node(0), &lan.address(2)), "{}", lan.name);
+        will_hear(c.node(0), &lan.address(2))?;
         c.cut(lan)?;
         assert!(!hears(c.node(0), &lan.address(2)), "{} is cut", lan.name);
         let carrier = c.node(0).shell(&format!("cat /sys/class/net/{}/carrier", lan.interface))?;
@@ -29,13 +34,13 @@ fn hosts_hear_each_other_until_cut() -> Result<()> {
     }
     client.program("ping")?.args(["-c", "1", "-W", "1", &DEFAULT.address(1)]).run()?;
     c.heal(REPL)?;
-    assert!(hears(c.node(1), &REPL.address(1)));
+    will_hear(c.node(1), &REPL.address(1))?;
     c.plug(c.node(1), REPL, false)?;
     assert!(!hears(c.node(0), &REPL.address(2)));
     let carrier = c.node(1).shell("cat /sys/class/net/eth1/carrier")?;
     assert_eq!(carrier, "0", "a pulled cable takes the carrier");
     c.plug(c.node(1), REPL, true)?;
-    eventually_true(Duration::from_secs(5), "plugged in again", || hears(c.node(0), &REPL.address(2)))?;
+    will_hear(c.node(0), &REPL.address(2))?;
     c.finish()
 }
 
@@ -54,7 +59,7 @@ fn a_host_keeps_its_disk_and_loses_all_else() -> Result<()> {
     assert!(!process::is_alive(pid));
     assert!(!hears(c.node(1), &DEFAULT.address(1)));
     node.power_on()?;
-    assert!(hears(c.node(1), &DEFAULT.address(1)));
+    will_hear(c.node(1), &DEFAULT.address(1))?;
     assert_eq!(node.shell("cat /srv/file; ls /srv/mnt")?, "kept");
     assert_ne!(node.shell("cat /proc/sys/kernel/random/boot_id")?, boot, "it booted again");
     assert_eq!(node.processes()?, []);
