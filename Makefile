@@ -1,0 +1,48 @@
+# The two commands are `make demo` and `make test`; they install what is missing (Debian or Ubuntu, with Rust).
+
+SHELL := /bin/bash
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+.PHONY: help demo test lint proof bench tools system build
+
+help:
+	@echo 'make demo    two hosts on this machine, a cluster, a failover, live (root, /dev/fuse)'
+	@echo 'make test    lints and all tests, under 20 minutes (root, /dev/fuse)'
+	@echo 'make lint    format, clippy, docs, protos, licences'
+	@echo 'make proof   the longer tests, up to 80 minutes'
+	@echo 'make bench   fio on the mirrored directory beside the plain one; adds to integration/benches/RESULTS.md'
+	@echo 'DEMO="--keep" make demo leaves it running until Ctrl-C'
+
+# Programs of the system that demo and benchmarks need.
+system:
+	@.ci/tools system
+
+# Programs of the tests, besides.
+tools: system
+	@.ci/tools test
+
+demo: system
+	cargo build --release --locked --bins
+	@target/release/demo $(DEMO)
+
+lint: tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	cd proto && buf lint
+	cargo deny --all-features check bans licenses sources
+
+# The programs under test are found beside the tests.
+build:
+	cargo build --workspace --bins --locked
+
+test: lint build
+	cargo nextest run --workspace --locked
+	cargo test --workspace --doc --locked
+
+proof: tools build
+	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only
+
+bench: system
+	cargo build --release --locked --bins
+	@target/release/bench
