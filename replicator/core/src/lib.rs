@@ -1,7 +1,14 @@
 //! The pure parts of file replication: no clock, no input or output.
 //!
-//! Reading order: [`op`], [`key`], [`order`].
+//! Reading order: [`op`], [`key`], [`order`] how operations travel; [`object`], [`extent`], [`dirty`] what differs
+//! between two copies; [`record`] how that is written down; [`tree`], [`diff`] how two trees are compared.
 
+pub mod diff;
+pub mod dirty;
+pub mod extent;
 pub mod key;
+pub mod object;
 pub mod op;
 pub mod order;
+pub mod record;
+pub mod tree;
