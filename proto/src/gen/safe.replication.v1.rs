@@ -221,10 +221,14 @@ pub struct Configure {
     /// Milliseconds between heartbeats.
     #[prost(uint32, tag = "20")]
     pub interval_ms: u32,
-    /// SAFE_MODULE marks the module's processes in their environment: killed when the replicator fences itself without
-    /// an agent.
+    /// Virtual addresses, as ip/prefix length: removed from every interface when the replicator fences itself without an
+    /// agent.
     #[prost(string, repeated, tag = "21")]
     pub virtual_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Value of SAFE_DIR: processes whose environment holds both SAFE_MODULE=module and SAFE_DIR=module_dir are the
+    /// module's, and are killed when the replicator fences itself without an agent.
+    #[prost(string, tag = "22")]
+    pub module_dir: ::prost::alloc::string::String,
 }
 /// One replicated directory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
