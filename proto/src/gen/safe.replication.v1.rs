@@ -862,11 +862,751 @@ pub mod control_service_server {
     }
 }
 /// Frame towards the listening replicator.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReplicateRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplicateRequest {
+    /// The frame.
+    #[prost(message, optional, tag = "1")]
+    pub frame: ::core::option::Option<Frame>,
+}
 /// Frame towards the connecting replicator.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplicateResponse {
+    /// The frame.
+    #[prost(message, optional, tag = "1")]
+    pub frame: ::core::option::Option<Frame>,
+}
+/// One message of either side.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Frame {
+    /// Exactly one.
+    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    pub kind: ::core::option::Option<frame::Kind>,
+}
+/// Nested message and enum types in `Frame`.
+pub mod frame {
+    /// Exactly one.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// First frame.
+        #[prost(message, tag = "1")]
+        Hello(super::Hello),
+        /// Last frame: the session cannot be, or ends; one sentence for people, at most 1024 bytes.
+        #[prost(string, tag = "2")]
+        Refusal(::prost::alloc::string::String),
+        /// An operation.
+        #[prost(message, tag = "3")]
+        Operation(super::Operation),
+        /// A question of the resync.
+        #[prost(message, tag = "4")]
+        Question(super::Question),
+        /// Answer to an operation or a question.
+        #[prost(message, tag = "5")]
+        Result(super::Result),
+        /// At least once in an interval, from a thread that never waits for a disk.
+        #[prost(message, tag = "6")]
+        KeepAlive(super::KeepAlive),
+    }
+}
+/// What a side was told by its agent; both must say the same session and plan, and opposite roles.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hello {
+    /// Version of this protocol: 1.
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// Module.
+    #[prost(string, tag = "2")]
+    pub module: ::prost::alloc::string::String,
+    /// Sender.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    /// Session, first nonce.
+    #[prost(fixed64, tag = "4")]
+    pub first: u64,
+    /// Session, second nonce.
+    #[prost(fixed64, tag = "5")]
+    pub second: u64,
+    /// The sender is the primary of the session.
+    #[prost(bool, tag = "6")]
+    pub primary: bool,
+    /// Plan: 1 repair, 2 delta, 3 full.
+    #[prost(uint32, tag = "7")]
+    pub plan: u32,
+    /// Number of replicated directories.
+    #[prost(uint32, tag = "8")]
+    pub roots: u32,
+    /// Milliseconds of silence after which the sender gives the session up.
+    #[prost(uint32, tag = "9")]
+    pub stall_timeout_ms: u32,
+}
+/// Sent at intervals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReplicateResponse {}
+pub struct KeepAlive {
+    /// The highest number below which every operation of the sender was acknowledged and carried out on its own files.
+    #[prost(fixed64, tag = "1")]
+    pub watermark: u64,
+    /// The sender's agent has been gone for this many milliseconds; absent: it lives.
+    #[prost(uint32, optional, tag = "2")]
+    pub agent_gone_ms: ::core::option::Option<u32>,
+    /// The sender fenced itself; nothing of the session will be acknowledged any more.
+    #[prost(bool, tag = "3")]
+    pub fenced: bool,
+}
+/// A file time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Time {
+    /// Seconds since 1970; may be negative.
+    #[prost(sint64, tag = "1")]
+    pub seconds: i64,
+    /// Nanoseconds after it, 0 to 999999999.
+    #[prost(uint32, tag = "2")]
+    pub nanos: u32,
+}
+/// One numbered operation. Ids: 1 to `roots` are the directories; others as given by Bind and Create. Names are single
+/// components of 1 to 255 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Operation {
+    /// Position in the session.
+    #[prost(fixed64, tag = "1")]
+    pub number: u64,
+    /// See KeepAlive.
+    #[prost(fixed64, tag = "2")]
+    pub watermark: u64,
+    /// Exactly one.
+    #[prost(
+        oneof = "operation::Op",
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+    )]
+    pub op: ::core::option::Option<operation::Op>,
+}
+/// Nested message and enum types in `Operation`.
+pub mod operation {
+    /// Give an existing object an id.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Bind {
+        /// New id.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Directory.
+        #[prost(uint64, tag = "2")]
+        pub parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "3")]
+        pub name: ::prost::bytes::Bytes,
+        /// S_IFMT bits it must have.
+        #[prost(uint32, tag = "4")]
+        pub kind: u32,
+    }
+    /// Give up an id.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Unbind {
+        /// Which.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+    }
+    /// Create an object; the name must not exist.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Create {
+        /// New id.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Directory.
+        #[prost(uint64, tag = "2")]
+        pub parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "3")]
+        pub name: ::prost::bytes::Bytes,
+        /// Type and permission bits.
+        #[prost(uint32, tag = "4")]
+        pub mode: u32,
+        /// Owner.
+        #[prost(uint32, tag = "5")]
+        pub uid: u32,
+        /// Group.
+        #[prost(uint32, tag = "6")]
+        pub gid: u32,
+        /// Device number of a device node.
+        #[prost(uint64, tag = "7")]
+        pub rdev: u64,
+        /// Target of a symbolic link, at most 4095 bytes.
+        #[prost(bytes = "bytes", tag = "8")]
+        pub target: ::prost::bytes::Bytes,
+        /// Times of the object and modification time of the directory.
+        #[prost(message, optional, tag = "9")]
+        pub time: ::core::option::Option<super::Time>,
+    }
+    /// Write.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Write {
+        /// File.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Where.
+        #[prost(uint64, tag = "2")]
+        pub offset: u64,
+        /// What; 1 to 1048576 bytes.
+        #[prost(bytes = "bytes", tag = "3")]
+        pub data: ::prost::bytes::Bytes,
+        /// Modification time after it.
+        #[prost(message, optional, tag = "4")]
+        pub time: ::core::option::Option<super::Time>,
+        /// Permission bits after it, if they change.
+        #[prost(uint32, optional, tag = "5")]
+        pub mode: ::core::option::Option<u32>,
+    }
+    /// Set the size.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Truncate {
+        /// File.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// New size.
+        #[prost(uint64, tag = "2")]
+        pub size: u64,
+        /// Modification time after it.
+        #[prost(message, optional, tag = "3")]
+        pub time: ::core::option::Option<super::Time>,
+        /// Permission bits after it, if they change.
+        #[prost(uint32, optional, tag = "4")]
+        pub mode: ::core::option::Option<u32>,
+    }
+    /// Allocate or give up space.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Allocate {
+        /// File.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// How.
+        #[prost(enumeration = "How", tag = "2")]
+        pub how: i32,
+        /// Where.
+        #[prost(uint64, tag = "3")]
+        pub offset: u64,
+        /// How much, at least 1.
+        #[prost(uint64, tag = "4")]
+        pub length: u64,
+        /// Modification time after it.
+        #[prost(message, optional, tag = "5")]
+        pub time: ::core::option::Option<super::Time>,
+        /// Permission bits after it, if they change.
+        #[prost(uint32, optional, tag = "6")]
+        pub mode: ::core::option::Option<u32>,
+    }
+    /// Copy a range that exists.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Copy {
+        /// From which file.
+        #[prost(uint64, tag = "1")]
+        pub source: u64,
+        /// Where in it.
+        #[prost(uint64, tag = "2")]
+        pub source_offset: u64,
+        /// To which file.
+        #[prost(uint64, tag = "3")]
+        pub id: u64,
+        /// Where in it.
+        #[prost(uint64, tag = "4")]
+        pub offset: u64,
+        /// How much, at least 1.
+        #[prost(uint64, tag = "5")]
+        pub length: u64,
+        /// Modification time after it.
+        #[prost(message, optional, tag = "6")]
+        pub time: ::core::option::Option<super::Time>,
+        /// Permission bits after it, if they change.
+        #[prost(uint32, optional, tag = "7")]
+        pub mode: ::core::option::Option<u32>,
+    }
+    /// Remove a name.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Unlink {
+        /// Directory.
+        #[prost(uint64, tag = "1")]
+        pub parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub name: ::prost::bytes::Bytes,
+        /// The object, or 0 if it has no id.
+        #[prost(uint64, tag = "3")]
+        pub id: u64,
+        /// It is an (empty) directory.
+        #[prost(bool, tag = "4")]
+        pub directory: bool,
+        /// Modification time of the directory.
+        #[prost(message, optional, tag = "5")]
+        pub time: ::core::option::Option<super::Time>,
+    }
+    /// Rename.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Rename {
+        /// Directory.
+        #[prost(uint64, tag = "1")]
+        pub parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub name: ::prost::bytes::Bytes,
+        /// Target directory.
+        #[prost(uint64, tag = "3")]
+        pub new_parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "4")]
+        pub new_name: ::prost::bytes::Bytes,
+        /// 0 replaces, 1 fails if the target exists, 2 exchanges.
+        #[prost(uint32, tag = "5")]
+        pub how: u32,
+        /// The replaced object, or 0.
+        #[prost(uint64, tag = "6")]
+        pub replaced: u64,
+        /// Modification time of both directories.
+        #[prost(message, optional, tag = "7")]
+        pub time: ::core::option::Option<super::Time>,
+    }
+    /// Add a name.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Link {
+        /// Object.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Directory.
+        #[prost(uint64, tag = "2")]
+        pub parent: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "3")]
+        pub name: ::prost::bytes::Bytes,
+        /// Modification time of the directory.
+        #[prost(message, optional, tag = "4")]
+        pub time: ::core::option::Option<super::Time>,
+    }
+    /// Set attributes: only what is given, the owner before the mode.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct SetMeta {
+        /// Object.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Permission bits.
+        #[prost(uint32, optional, tag = "2")]
+        pub mode: ::core::option::Option<u32>,
+        /// Owner.
+        #[prost(uint32, optional, tag = "3")]
+        pub uid: ::core::option::Option<u32>,
+        /// Group.
+        #[prost(uint32, optional, tag = "4")]
+        pub gid: ::core::option::Option<u32>,
+        /// Access time.
+        #[prost(message, optional, tag = "5")]
+        pub atime: ::core::option::Option<super::Time>,
+        /// Modification time.
+        #[prost(message, optional, tag = "6")]
+        pub mtime: ::core::option::Option<super::Time>,
+    }
+    /// Set an extended attribute, replacing what is there.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct SetXattr {
+        /// Object.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Name, at most 255 bytes.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub name: ::prost::bytes::Bytes,
+        /// Value, at most 65536 bytes.
+        #[prost(bytes = "bytes", tag = "3")]
+        pub value: ::prost::bytes::Bytes,
+        /// Permission bits after it, if they change.
+        #[prost(uint32, optional, tag = "4")]
+        pub mode: ::core::option::Option<u32>,
+    }
+    /// Remove an extended attribute.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RemoveXattr {
+        /// Object.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Name.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub name: ::prost::bytes::Bytes,
+    }
+    /// Make one object durable.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Sync {
+        /// Object.
+        #[prost(uint64, tag = "1")]
+        pub id: u64,
+        /// Only what is needed to read the data back.
+        #[prost(bool, tag = "2")]
+        pub data_only: bool,
+    }
+    /// Make everything durable.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct SyncAll {
+        /// The resync has ended: everything before is applied.
+        #[prost(bool, tag = "1")]
+        pub in_step: bool,
+    }
+    /// How to allocate.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum How {
+        /// Not set; refused.
+        Unspecified = 0,
+        /// Reserve, growing the file.
+        Grow = 1,
+        /// Reserve, keeping the size.
+        KeepSize = 2,
+        /// Make a hole.
+        Punch = 3,
+        /// Zero, growing the file.
+        Zero = 4,
+        /// Zero, keeping the size.
+        ZeroKeepSize = 5,
+    }
+    impl How {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "HOW_UNSPECIFIED",
+                Self::Grow => "HOW_GROW",
+                Self::KeepSize => "HOW_KEEP_SIZE",
+                Self::Punch => "HOW_PUNCH",
+                Self::Zero => "HOW_ZERO",
+                Self::ZeroKeepSize => "HOW_ZERO_KEEP_SIZE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HOW_UNSPECIFIED" => Some(Self::Unspecified),
+                "HOW_GROW" => Some(Self::Grow),
+                "HOW_KEEP_SIZE" => Some(Self::KeepSize),
+                "HOW_PUNCH" => Some(Self::Punch),
+                "HOW_ZERO" => Some(Self::Zero),
+                "HOW_ZERO_KEEP_SIZE" => Some(Self::ZeroKeepSize),
+                _ => None,
+            }
+        }
+    }
+    /// Exactly one.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Op {
+        /// Give an existing object an id.
+        #[prost(message, tag = "3")]
+        Bind(Bind),
+        /// Give up an id.
+        #[prost(message, tag = "4")]
+        Unbind(Unbind),
+        /// Create.
+        #[prost(message, tag = "5")]
+        Create(Create),
+        /// Write.
+        #[prost(message, tag = "6")]
+        Write(Write),
+        /// Set the size.
+        #[prost(message, tag = "7")]
+        Truncate(Truncate),
+        /// Allocate or give up space.
+        #[prost(message, tag = "8")]
+        Allocate(Allocate),
+        /// Copy a range.
+        #[prost(message, tag = "9")]
+        Copy(Copy),
+        /// Remove a name.
+        #[prost(message, tag = "10")]
+        Unlink(Unlink),
+        /// Rename.
+        #[prost(message, tag = "11")]
+        Rename(Rename),
+        /// Add a name.
+        #[prost(message, tag = "12")]
+        Link(Link),
+        /// Set attributes.
+        #[prost(message, tag = "13")]
+        SetMeta(SetMeta),
+        /// Set an extended attribute.
+        #[prost(message, tag = "14")]
+        SetXattr(SetXattr),
+        /// Remove an extended attribute.
+        #[prost(message, tag = "15")]
+        RemoveXattr(RemoveXattr),
+        /// Make one object durable.
+        #[prost(message, tag = "16")]
+        Sync(Sync),
+        /// Make everything durable.
+        #[prost(message, tag = "17")]
+        SyncAll(SyncAll),
+    }
+}
+/// One numbered question. It is answered from the copy as it is after every operation with a lower number.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Question {
+    /// Position in the session.
+    #[prost(fixed64, tag = "1")]
+    pub number: u64,
+    /// Exactly one.
+    #[prost(oneof = "question::Question", tags = "2, 3, 4, 5, 6, 7, 8")]
+    pub question: ::core::option::Option<question::Question>,
+}
+/// Nested message and enum types in `Question`.
+pub mod question {
+    /// Entries of a directory.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct List {
+        /// Directory.
+        #[prost(uint64, tag = "1")]
+        pub dir: u64,
+        /// Only names after this one; empty: from the first.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub after: ::prost::bytes::Bytes,
+        /// At most this many, 1 to 1024.
+        #[prost(uint32, tag = "3")]
+        pub limit: u32,
+    }
+    /// Entries by name.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Entries {
+        /// Directory.
+        #[prost(uint64, tag = "1")]
+        pub dir: u64,
+        /// Names, at most 1024.
+        #[prost(bytes = "bytes", repeated, tag = "2")]
+        pub names: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    }
+    /// Digests of content.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Digests {
+        /// Of which files.
+        #[prost(message, repeated, tag = "1")]
+        pub of: ::prost::alloc::vec::Vec<DigestOf>,
+    }
+    /// Which blocks of a file.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct DigestOf {
+        /// Directory.
+        #[prost(uint64, tag = "1")]
+        pub dir: u64,
+        /// Name in it.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub name: ::prost::bytes::Bytes,
+        /// First block.
+        #[prost(uint64, tag = "3")]
+        pub first: u64,
+        /// How many, 1 to 8192 in one question.
+        #[prost(uint32, tag = "4")]
+        pub count: u32,
+    }
+    /// Nothing.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Durable {}
+    /// Exactly one.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Question {
+        /// Entries of a directory in ascending order of names.
+        #[prost(message, tag = "2")]
+        List(List),
+        /// These entries of a directory.
+        #[prost(message, tag = "3")]
+        Entries(Entries),
+        /// The entry of an object itself; the id.
+        #[prost(uint64, tag = "4")]
+        Own(u64),
+        /// Digests of content.
+        #[prost(message, tag = "5")]
+        Digests(Digests),
+        /// Extended attributes of an object; the id.
+        #[prost(uint64, tag = "6")]
+        Xattrs(u64),
+        /// What the receiver knows to be in flight, continued after this many.
+        #[prost(uint64, tag = "7")]
+        InFlight(u64),
+        /// Make everything applied durable.
+        #[prost(message, tag = "8")]
+        Durable(Durable),
+    }
+}
+/// Answer to an operation or a question.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Result {
+    /// Which.
+    #[prost(fixed64, tag = "1")]
+    pub number: u64,
+    /// Errno of the receiver's filesystem; 0: done.
+    #[prost(uint32, tag = "2")]
+    pub errno: u32,
+    /// Answer to a question.
+    #[prost(oneof = "result::Answer", tags = "3, 4, 5, 6")]
+    pub answer: ::core::option::Option<result::Answer>,
+}
+/// Nested message and enum types in `Result`.
+pub mod result {
+    /// Entries.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct EntryList {
+        /// Ascending by name.
+        #[prost(message, repeated, tag = "1")]
+        pub entries: ::prost::alloc::vec::Vec<Entry>,
+        /// There are no more.
+        #[prost(bool, tag = "2")]
+        pub end: bool,
+    }
+    /// One entry of a directory.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Entry {
+        /// Name; empty for the object itself.
+        #[prost(bytes = "bytes", tag = "1")]
+        pub name: ::prost::bytes::Bytes,
+        /// Type and permission bits.
+        #[prost(uint32, tag = "2")]
+        pub mode: u32,
+        /// Owner.
+        #[prost(uint32, tag = "3")]
+        pub uid: u32,
+        /// Group.
+        #[prost(uint32, tag = "4")]
+        pub gid: u32,
+        /// Size of a regular file.
+        #[prost(uint64, tag = "5")]
+        pub size: u64,
+        /// Modification time.
+        #[prost(message, optional, tag = "6")]
+        pub mtime: ::core::option::Option<super::Time>,
+        /// Device number of a device.
+        #[prost(uint64, tag = "7")]
+        pub rdev: u64,
+        /// Names of the inode.
+        #[prost(uint32, tag = "8")]
+        pub links: u32,
+        /// Inode number.
+        #[prost(uint64, tag = "9")]
+        pub inode: u64,
+        /// Target of a symbolic link.
+        #[prost(bytes = "bytes", tag = "10")]
+        pub target: ::prost::bytes::Bytes,
+        /// Digest of all extended attributes, 16 bytes.
+        #[prost(bytes = "bytes", tag = "11")]
+        pub xattrs: ::prost::bytes::Bytes,
+    }
+    /// Digests in the order asked.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct DigestList {
+        /// One for each file.
+        #[prost(message, repeated, tag = "1")]
+        pub files: ::prost::alloc::vec::Vec<FileDigests>,
+    }
+    /// Digests of one file.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct FileDigests {
+        /// Its size; absent: it could not be read.
+        #[prost(uint64, optional, tag = "1")]
+        pub size: ::core::option::Option<u64>,
+        /// 32 bytes for each block.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub blocks: ::prost::bytes::Bytes,
+    }
+    /// Extended attributes by name.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct XattrList {
+        /// They.
+        #[prost(message, repeated, tag = "1")]
+        pub xattrs: ::prost::alloc::vec::Vec<Xattr>,
+    }
+    /// One extended attribute.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Xattr {
+        /// Name.
+        #[prost(bytes = "bytes", tag = "1")]
+        pub name: ::prost::bytes::Bytes,
+        /// Value.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub value: ::prost::bytes::Bytes,
+    }
+    /// What is in flight.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct InFlightList {
+        /// Some of it.
+        #[prost(message, repeated, tag = "1")]
+        pub known: ::prost::alloc::vec::Vec<Located>,
+        /// There is no more.
+        #[prost(bool, tag = "2")]
+        pub end: bool,
+    }
+    /// A change by its path on the sender.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Located {
+        /// Index of the directory.
+        #[prost(uint32, tag = "1")]
+        pub root: u32,
+        /// Names from the root to the object.
+        #[prost(bytes = "bytes", repeated, tag = "2")]
+        pub path: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+        /// Exactly one.
+        #[prost(oneof = "located::What", tags = "3, 4, 5, 6, 7, 8")]
+        pub what: ::core::option::Option<located::What>,
+    }
+    /// Nested message and enum types in `Located`.
+    pub mod located {
+        /// Exactly one.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum What {
+            /// Content.
+            #[prost(message, tag = "3")]
+            Data(super::Extent),
+            /// Attributes.
+            #[prost(message, tag = "4")]
+            Meta(super::Nothing),
+            /// What the path stands for; true: with everything below.
+            #[prost(bool, tag = "5")]
+            Name(bool),
+            /// All names of the directory at the path; true: with everything below.
+            #[prost(bool, tag = "6")]
+            Names(bool),
+            /// Everything below the path.
+            #[prost(message, tag = "7")]
+            Tree(super::Nothing),
+            /// Everything.
+            #[prost(message, tag = "8")]
+            Everything(super::Nothing),
+        }
+    }
+    /// A range.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Extent {
+        /// First byte.
+        #[prost(uint64, tag = "1")]
+        pub offset: u64,
+        /// Bytes.
+        #[prost(uint64, tag = "2")]
+        pub length: u64,
+    }
+    /// No more to say.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Nothing {}
+    /// Answer to a question.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        /// To list, entries and own.
+        #[prost(message, tag = "3")]
+        Entries(EntryList),
+        /// To digests.
+        #[prost(message, tag = "4")]
+        Digests(DigestList),
+        /// To xattrs.
+        #[prost(message, tag = "5")]
+        Xattrs(XattrList),
+        /// To in_flight.
+        #[prost(message, tag = "6")]
+        InFlight(InFlightList),
+    }
+}
 /// Generated client implementations.
 pub mod replication_service_client {
     #![allow(
@@ -959,7 +1699,10 @@ pub mod replication_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// One session: frames in both directions until either side ends it.
+        /// One session: frames in both directions until either side ends it. Both sides MUST send Hello first and end the
+        /// stream with Refusal if the other's does not fit. Operations and questions are numbered in one sequence from 1;
+        /// the receiver carries out those that conflict in the order of their numbers and answers each with Result.
+        /// Errors: UNAVAILABLE while the listening replicator has not been told to join a session.
         pub async fn replicate(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ReplicateRequest>,
@@ -1010,7 +1753,10 @@ pub mod replication_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// One session: frames in both directions until either side ends it.
+        /// One session: frames in both directions until either side ends it. Both sides MUST send Hello first and end the
+        /// stream with Refusal if the other's does not fit. Operations and questions are numbered in one sequence from 1;
+        /// the receiver carries out those that conflict in the order of their numbers and answers each with Result.
+        /// Errors: UNAVAILABLE while the listening replicator has not been told to join a session.
         async fn replicate(
             &self,
             request: tonic::Request<tonic::Streaming<super::ReplicateRequest>>,
