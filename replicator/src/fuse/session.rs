@@ -1,0 +1,271 @@
+//! Reads requests from the device, hands them to a [`Handler`] and writes the answers.
+//!
+//! A handler may block for long (an operation waits for the other node, or is held), so there are as many workers as
+//! requests in progress, within a bound; each has its own clone of the device.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::reply::{Reply, finish};
+use super::request::{Operation, Request};
+use super::wire::{Body, IN_HEADER, OUT_HEADER, init};
+
+/// Most bytes of one write.
+pub const MAX_WRITE: usize = 1 << 20;
+const BUFFER: usize = MAX_WRITE + 8192;
+/// Above this, a message keeps the buffer it was read into; below, it is cheaper to copy it.
+const COPY_LIMIT: usize = 32 << 10;
+const MOST_WORKERS: usize = 64;
+const IDLE_WORKERS: usize = 6;
+
+/// Carries out requests.
+pub trait Handler: Send + Sync + 'static {
+    /// One request; may block.
+    ///
+    /// # Errors
+    /// What the application gets.
+    fn handle(&self, request: Request) -> Result<Reply, Errno>;
+}
+
+/// Once frozen, no answer leaves any more: the fence. A reply in progress ends before `freeze` returns.
+#[derive(Debug, Default)]
+pub struct Gate(RwLock<bool>);
+
+impl Gate {
+    /// From now on nothing is answered.
+    pub fn freeze(&self) {
+        *self.0.write() = true;
+    }
+
+    /// Answers again: only for a new mount.
+    pub fn thaw(&self) {
+        *self.0.write() = false;
+    }
+
+    /// Whether it is frozen.
+    #[must_use]
+    pub fn frozen(&self) -> bool {
+        *self.0.read()
+    }
+}
+
+struct Shared {
+    device: OwnedFd,
+    handler: Arc<dyn Handler>,
+    gate: Arc<Gate>,
+    idle: AtomicUsize,
+    workers: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// A connection to the kernel and its workers.
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("workers", &*self.shared.workers.lock()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Begins to serve an opened and mounted device.
+    ///
+    /// # Errors
+    /// The first worker cannot be started.
+    pub fn start(device: OwnedFd, handler: Arc<dyn Handler>, gate: Arc<Gate>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            device,
+            handler,
+            gate,
+            idle: AtomicUsize::new(0),
+            workers: Mutex::new(0),
+            changed: Condvar::new(),
+        });
+        spawn(&shared)?;
+        Ok(Self { shared })
+    }
+
+    /// The device, for a duplicate that outlives this process.
+    #[must_use]
+    pub fn device(&self) -> &OwnedFd {
+        &self.shared.device
+    }
+
+    /// Waits until all workers have ended, which they do when the mount is gone or aborted.
+    #[must_use]
+    pub fn join(&self, limit: Duration) -> bool {
+        let mut workers = self.shared.workers.lock();
+        !self.shared.changed.wait_while_for(&mut workers, |count| *count > 0, limit).timed_out()
+    }
+}
+
+fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
+    let device = clone_device(&shared.device)?;
+    let number = {
+        let mut workers = shared.workers.lock();
+        if *workers >= MOST_WORKERS {
+            return Ok(());
+        }
+        *workers += 1;
+        *workers
+    };
+    let own = Arc::clone(shared);
+    let started = std::thread::Builder::new().name(format!("fuse-{number}")).spawn(move || {
+        work(&own, &device);
+        drop(device);
+        *own.workers.lock() -= 1;
+        own.changed.notify_all();
+    });
+    started.map(drop).inspect_err(|_| *shared.workers.lock() -= 1)
+}
+
+fn work(shared: &Arc<Shared>, device: &OwnedFd) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        shared.idle.fetch_add(1, Ordering::SeqCst);
+        let read = read_message(device, &mut buffer);
+        let idle = shared.idle.fetch_sub(1, Ordering::SeqCst) - 1;
+        let Some(message) = read else { return };
+        if idle == 0
+            && let Err(error) = spawn(shared)
+        {
+            tracing::warn!(%error, "cannot start one more FUSE worker");
+        }
+        if !serve(shared, device, message) {
+            return;
+        }
+        if shared.idle.load(Ordering::SeqCst) >= IDLE_WORKERS {
+            return;
+        }
+    }
+}
+
+/// The next message; none when the connection has ended.
+fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
+    loop {
+        match rustix::io::read(device, buffer.as_mut_slice()) {
+            Ok(count) if count < IN_HEADER => tracing::warn!(count, "the kernel sent a message that is too short"),
+            Ok(count) if count <= COPY_LIMIT => return Some(Bytes::copy_from_slice(&buffer[..count])),
+            Ok(count) => {
+                let mut message = std::mem::replace(buffer, vec![0; BUFFER]);
+                message.truncate(count);
+                return Some(message.into());
+            }
+            // ENOENT: the request was interrupted before it was read.
+            Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
+            Err(Errno::NODEV | Errno::CONNABORTED) => return None,
+            Err(error) => {
+                tracing::error!(%error, "cannot read from the FUSE device");
+                return None;
+            }
+        }
+    }
+}
+
+/// False: the connection ends.
+fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
+    let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
+    let Some(request) = Request::parse(message) else {
+        return answer(shared, device, &Reply::error(unique, libc::EINVAL), &[]);
+    };
+    match request.operation {
+        Operation::Init { major, minor, readahead, flags } => {
+            answer(shared, device, &init_reply(unique, major, minor, readahead, flags), &[])
+        }
+        Operation::Interrupt => true,
+        Operation::Destroy => {
+            answer(shared, device, &Reply::Empty.encode(unique).unwrap_or_default().0, &[]);
+            false
+        }
+        Operation::Unknown => answer(shared, device, &Reply::error(unique, libc::ENOSYS), &[]),
+        _ => match shared.handler.handle(request) {
+            Ok(reply) => match reply.encode(unique) {
+                Some((message, data)) => answer(shared, device, &message, &data),
+                None => true,
+            },
+            Err(errno) => answer(shared, device, &Reply::error(unique, errno.raw_os_error()), &[]),
+        },
+    }
+}
+
+/// Writes one answer unless frozen. The answer of a request that was interrupted or aborted goes nowhere: no error.
+fn answer(shared: &Shared, device: &OwnedFd, head: &[u8], data: &[u8]) -> bool {
+    let gate = shared.gate.0.read();
+    if *gate {
+        return true;
+    }
+    let parts = [std::io::IoSlice::new(head), std::io::IoSlice::new(data)];
+    let parts = if data.is_empty() { &parts[..1] } else { &parts[..] };
+    match rustix::io::writev(device, parts) {
+        Ok(_) | Err(Errno::NOENT) => true,
+        Err(Errno::NODEV | Errno::CONNABORTED) => false,
+        Err(error) => {
+            tracing::error!(%error, bytes = head.len() + data.len(), "cannot answer the kernel");
+            // Without any answer the application would hang for ever.
+            let unique = u64::from_ne_bytes(head[8..16].try_into().unwrap_or_default());
+            rustix::io::write(device, &Reply::error(unique, libc::EIO)).is_ok()
+        }
+    }
+}
+
+fn init_reply(unique: u64, major: u32, minor: u32, readahead: u32, offered: u64) -> Vec<u8> {
+    const MAJOR: u32 = 7;
+    const MINOR: u32 = 39;
+    let mut body = Body::default();
+    body.zeros(OUT_HEADER);
+    if major > MAJOR {
+        // The kernel asks again with our version.
+        body.u32(MAJOR).u32(MINOR);
+        return finish(body, 0, 0, unique);
+    }
+    let wanted = init::ASYNC_READ
+        | init::BIG_WRITES
+        | init::DONT_MASK
+        | init::DO_READDIRPLUS
+        | init::READDIRPLUS_AUTO
+        | init::ASYNC_DIO
+        | init::PARALLEL_DIROPS
+        | init::POSIX_ACL
+        | init::ABORT_ERROR
+        | init::MAX_PAGES
+        | init::CACHE_SYMLINKS
+        | init::EXPLICIT_INVAL_DATA
+        | init::HANDLE_KILLPRIV_V2
+        | init::INIT_EXT;
+    let flags = wanted & offered;
+    let pages = u16::try_from(MAX_WRITE / 4096).unwrap_or(256);
+    let (low, high) = (flags & 0xffff_ffff, flags >> 32);
+    let word = |value: u64| u32::try_from(value).unwrap_or(0);
+    body.u32(MAJOR).u32(minor.min(MINOR)).u32(readahead).u32(word(low));
+    body.u16(64).u16(48).u32(u32::try_from(MAX_WRITE).unwrap_or(4096)).u32(1);
+    body.u16(pages).u16(0).u32(word(high)).u32(0).zeros(24);
+    finish(body, 0, 0, unique)
+}
+
+/// Opens the device.
+///
+/// # Errors
+/// There is no /dev/fuse, or it may not be opened.
+pub fn open_device() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[expect(unsafe_code, reason = "an ioctl that rustix has no function for")]
+fn clone_device(device: &OwnedFd) -> std::io::Result<OwnedFd> {
+    /// _IOR(229, 0, u32)
+    const FUSE_DEV_IOC_CLONE: libc::c_ulong = 0x8004_e500;
+    let clone = open_device()?;
+    let original = device.as_fd().as_raw_fd();
+    // SAFETY: both descriptors are open; the argument is a u32 that lives through the call.
+    let result = unsafe { libc::ioctl(clone.as_raw_fd(), FUSE_DEV_IOC_CLONE, std::ptr::from_ref(&original)) };
+    if result == 0 { Ok(clone) } else { Err(std::io::Error::last_os_error()) }
+}

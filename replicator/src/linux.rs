@@ -1,0 +1,3 @@
+//! Calls of the operating system that rustix has no safe function for.
+
+pub mod handle;
