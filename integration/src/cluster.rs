@@ -12,7 +12,7 @@ use crate::lan::{DEFAULT, LANS, Lan, Network};
 use crate::module::Module;
 use crate::node::Node;
 use crate::status::{Phase, State, Status};
-use crate::{place, prerequisites, report};
+use crate::{interrupt, place, prerequisites, report};
 
 /// A state is reached within this time, also on a busy machine: scripts and resyncs of tests are short.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -181,7 +181,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.finished && !interrupt::happened() {
             report::failure(&self.name, &self.directory);
         }
     }

@@ -1,10 +1,11 @@
-//! Waiting for a condition with a deadline; the only place of the harness that sleeps.
+//! Waiting for a condition with a deadline: no test sleeps for a fixed time.
 
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// Between two looks at a cheap condition.
 const STEP: Duration = Duration::from_millis(20);
@@ -23,6 +24,7 @@ pub fn eventually<T>(
             Ok(None) => String::new(),
             Err(error) => format!("; last: {error}"),
         };
+        interrupt::check()?;
         if clock::now() >= deadline {
             return Err(Error::new(format!("not within {within:?}: {what}{last}")));
         }
@@ -39,6 +41,7 @@ pub fn eventually_true(within: Duration, what: &str, mut condition: impl FnMut()
 pub fn throughout(time: Duration, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = clock::now() + time;
     while clock::now() < end {
+        interrupt::check()?;
         if !condition()? {
             return Err(Error::new(format!("did not hold for {time:?}: {what}")));
         }

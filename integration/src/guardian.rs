@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::clock;
 use crate::error::{Context as _, Error, Result};
-use crate::eventually::{eventually, eventually_true};
+use crate::eventually::eventually_true;
 use crate::place::binary;
 use crate::process;
 
@@ -98,7 +99,15 @@ impl Guardian {
     }
 
     fn wait(&mut self) -> Result<()> {
-        eventually(PATIENCE, "guardian ends", || Ok(self.process.try_wait()?)).map(|_| ())
+        // Not `eventually`: it gives up when interrupted, and just then this must be done.
+        let deadline = clock::now() + PATIENCE;
+        while self.process.try_wait()?.is_none() {
+            if clock::now() > deadline {
+                return Err(Error::new("its guardian does not end"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }
 

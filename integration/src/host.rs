@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::clock;
 use crate::error::{Context as _, Error, Result};
 use crate::eventually::eventually_true;
 use crate::guardian::{Charge, DISK, Guardian};
@@ -71,11 +72,14 @@ impl Host {
 
     /// Loss of power, as seen by others: not one more packet, then kill -9 of everything at once. (What only the
     /// page cache held stays: this is one machine.)
-    pub fn power_off(&self) -> Result<()> {
+    /// Answers when that was.
+    pub fn power_off(&self) -> Result<Instant> {
         let Some(guardian) = self.guardian().take() else { return Err(self.down()) };
         self.network.mute(&self.name, &self.lans)?;
+        let moment = clock::now();
         guardian.kill()?;
-        self.network.disconnect(&self.name, &self.lans)
+        self.network.disconnect(&self.name, &self.lans)?;
+        Ok(moment)
     }
 
     /// Whether it is on.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::guardian::{Charge, Guardian};
-use crate::program::Program;
 
 /// A network: name, first three octets of its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +88,7 @@ impl Network {
 
     /// Nothing gets in or out of the host's cables any more; the host sees no change of carrier.
     pub fn mute(&self, host: &str, lans: &[Lan]) -> Result<()> {
-        self.ports(host, lans, &["state", "0"])
+        self.ports(host, lans, "state 0")
     }
 
     /// Takes the host's cables away.
@@ -103,9 +102,9 @@ impl Network {
 
     /// Lets these hosts hear each other on the lan no more (or again); all other hosts still hear them, and no carrier changes.
     pub fn isolate(&self, hosts: &[&str], lan: Lan, isolated: bool) -> Result<()> {
-        hosts
-            .iter()
-            .try_for_each(|host| self.ports(host, &[lan], &["isolated", if isolated { "on" } else { "off" }]))
+        hosts.iter().try_for_each(|host| {
+            self.ports(host, &[lan], if isolated { "isolated on" } else { "isolated off" })
+        })
     }
 
     /// Pulls the host's cable (the carrier goes), or plugs it in.
@@ -114,25 +113,31 @@ impl Network {
         self.ip(self.place.init(), &[format!("link set dev {} {state}", lan.port(host))])
     }
 
-    fn ports(&self, host: &str, lans: &[Lan], setting: &[&str]) -> Result<()> {
-        for lan in lans {
-            let program = Program::on(self.place.init(), "bridge");
-            program.args(["link", "set", "dev", &lan.port(host)]).args(setting.iter().copied()).run()?;
-        }
-        Ok(())
+    fn ports(&self, host: &str, lans: &[Lan], setting: &str) -> Result<()> {
+        let lines: Vec<_> = lines_for(lans, |lan| format!("link set dev {} {setting}", lan.port(host)));
+        batch("bridge", self.place.init(), &lines)
     }
 
     fn ip(&self, init: u32, lines: &[String]) -> Result<()> {
-        // The programs of the machine, in the network of the host: process numbers stay those seen from here.
-        let mut command = std::process::Command::new("nsenter");
-        command.args(["--target", &init.to_string(), "--net", "--", "ip", "-batch", "-"]);
-        let said = feed(command, &lines.join("\n"))?;
-        if said.status.success() {
-            return Ok(());
-        }
-        let error = String::from_utf8_lossy(&said.stderr).into_owned();
-        Err(Error::new(format!("ip: {} in {}", error.trim(), lines.join("; "))))
+        batch("ip", init, lines)
     }
+}
+
+fn lines_for(lans: &[Lan], line: impl Fn(&Lan) -> String) -> Vec<String> {
+    lans.iter().map(line).collect()
+}
+
+/// All lines in one go: a power failure is quick. It is the machine's program in the host's network only, so that
+/// process numbers are those seen from here.
+fn batch(program: &str, init: u32, lines: &[String]) -> Result<()> {
+    let mut command = std::process::Command::new("nsenter");
+    command.args(["--target", &init.to_string(), "--net", "--", program, "-batch", "-"]);
+    let said = feed(command, &lines.join("\n"))?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let error = String::from_utf8_lossy(&said.stderr).into_owned();
+    Err(Error::new(format!("{program}: {} in {}", error.trim(), lines.join("; "))))
 }
 
 fn feed(mut command: std::process::Command, text: &str) -> Result<std::process::Output> {

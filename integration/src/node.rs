@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -92,8 +92,8 @@ impl Node {
         self.kill("safe-replicator")
     }
 
-    /// Loss of power.
-    pub fn kill_host(&self) -> Result<()> {
+    /// Loss of power; answers when that was.
+    pub fn kill_host(&self) -> Result<Instant> {
         self.host.power_off()
     }
 

@@ -3,12 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
+use safe_integration::clock;
 use safe_integration::cluster::Cluster;
 use safe_integration::error::{Error, Result};
-use safe_integration::eventually::eventually_true;
+use safe_integration::eventually::{eventually, eventually_true};
 use safe_integration::guardian::{Charge, Guardian};
 use safe_integration::lan::{DEFAULT, LANS, REPL};
+use safe_integration::ledger::client::Client;
 use safe_integration::node::Node;
+use safe_integration::place;
 use safe_integration::process;
 
 fn will_hear(node: &Node, address: &str) -> Result<()> {
@@ -121,5 +124,38 @@ fn fuse_can_be_mounted_on_a_host() -> Result<()> {
     node.kill_host()?;
     node.power_on()?;
     assert!(node.fuse_mounts()?.is_empty());
+    c.finish()
+}
+
+#[test]
+fn the_ledgers_client_remembers_what_was_acknowledged() -> Result<()> {
+    let c = Cluster::bare("harness-ledger")?;
+    let (node, outside) = (c.node(0), c.client("client", 100)?);
+    let ledger = place::binary("ledger")?;
+    let serve = || {
+        node.program(&ledger.to_string_lossy())?.args(["--file", "/srv/ledger"]).spawn(&node.log("ledger"))
+    };
+    let server = serve()?;
+    let mut client = Client::start(&outside, "10.99.0.1:8080".parse().map_err(|_| Error::new("address"))?)?;
+    let many = |more| {
+        let enough = client.count() + more;
+        eventually_true(Duration::from_secs(20), "acknowledged writes", || client.count() >= enough)
+    };
+    many(20)?;
+    drop(server);
+    let restarted = clock::now();
+    let _server = serve()?;
+    many(20)?;
+    client.stop()?;
+    assert!(client.first_after(restarted).is_some());
+    assert_eq!(client.lost()?, Vec::<u64>::new());
+    // The check can fail: an entry is taken away behind the ledger's back.
+    node.kill("ledger")?;
+    let file = node.outside("/srv/ledger");
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, text.split_inclusive('\n').skip(1).collect::<String>())?;
+    let _server = serve()?;
+    let lost = eventually(Duration::from_secs(20), "the ledger answers", || client.lost().map(Some))?;
+    assert_eq!(lost, [1]);
     c.finish()
 }

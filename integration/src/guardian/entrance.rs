@@ -6,6 +6,8 @@ use std::os::unix::process::ExitStatusExt as _;
 
 pub(super) fn enter(init: u32, words: &[std::ffi::OsString]) -> Result<u8> {
     let [program, arguments @ ..] = words else { return Err(Error::new("no program")) };
+    // Ctrl-C at the terminal is for the test: the hosts' programs are ended by it, in its order.
+    rustix::process::setsid().context(|| "own session".to_owned())?;
     crate::linux::enter_host(init)?;
     let status = Command::new(program)
         .args(arguments)
