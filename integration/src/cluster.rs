@@ -47,8 +47,14 @@ impl Cluster {
     /// Two nodes that are a cluster.
     pub fn two_nodes(name: &str) -> Result<Self> {
         let cluster = Self::bare(name)?;
-        cluster.nodes.iter().try_for_each(Node::start_agent)?;
-        let (first, second) = (&cluster.nodes[0], &cluster.nodes[1]);
+        cluster.form()?;
+        Ok(cluster)
+    }
+
+    /// Starts both daemons and makes them a cluster.
+    pub fn form(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(Node::start_agent)?;
+        let (first, second, name) = (&self.nodes[0], &self.nodes[1], &self.name);
         let token = first.safectl(&format!(
             "cluster init --name {name} --node {} {}",
             first.name,
@@ -59,7 +65,7 @@ impl Cluster {
             second.name,
             second.address_options()
         ))?;
-        Ok(cluster)
+        Ok(())
     }
 
     /// n1 is 0, n2 is 1.

@@ -1,6 +1,7 @@
 //! A machine of the cluster: namespaces on the networks, and a disk that survives it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use crate::error::{Context as _, Error, Result};
 use crate::eventually::eventually_true;
 use crate::guardian::{Charge, DISK, Guardian};
 use crate::lan::{Lan, Network};
+use crate::node::ROOT;
+use crate::place::binary;
 use crate::process::{self, Process};
 use crate::program::Program;
 
@@ -66,6 +69,7 @@ impl Host {
             ..Charge::default()
         })?;
         self.network.connect(&self.name, self.number, guardian.init(), &self.lans)?;
+        self.write_door(guardian.init())?;
         *slot = Some(guardian);
         Ok(())
     }
@@ -163,6 +167,23 @@ impl Host {
     /// File with the output of one of its programs.
     pub fn log(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.log"))
+    }
+
+    /// A program that runs others on this host, for people: `DOOR safectl status`.
+    pub fn door(&self) -> Result<String> {
+        self.init()?;
+        Ok(self.directory.join("on").display().to_string())
+    }
+
+    fn write_door(&self, init: u32) -> Result<()> {
+        let guardian = binary("guardian")?;
+        let programs = guardian.parent().unwrap_or(Path::new("/")).display();
+        let text = format!(
+            "#!/bin/sh\nPATH={programs}:$PATH SAFED_ROOT={ROOT} exec {programs}/guardian enter --host {init} -- \"$@\"\n"
+        );
+        let door = self.directory.join("on");
+        fs::write(&door, text)?;
+        Ok(fs::set_permissions(&door, fs::Permissions::from_mode(0o755))?)
     }
 
     fn guardian(&self) -> std::sync::MutexGuard<'_, Option<Guardian>> {

@@ -12,6 +12,7 @@ use crate::error::{Context as _, Error, Result};
 
 pub mod client;
 mod http;
+pub mod protected;
 pub mod server;
 
 /// Longest content of an entry.

@@ -18,6 +18,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod demo;
 pub mod error;
 pub mod eventually;
 pub mod guardian;
@@ -34,7 +35,9 @@ pub mod process;
 pub mod program;
 mod report;
 pub mod status;
+pub mod timeline;
 pub mod tree;
+pub mod watch;
 
 pub use cluster::Cluster;
 pub use module::Module;
