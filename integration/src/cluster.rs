@@ -108,8 +108,13 @@ impl Cluster {
         Ok(directory)
     }
 
-    /// Installs a module on both nodes.
+    /// Installs a module on both nodes; its directories are made where they are missing.
     pub fn install_module(&self, module: &Module) -> Result<()> {
+        for node in &self.nodes {
+            for path in module.directories() {
+                std::fs::create_dir_all(node.outside(path)).context(|| path.clone())?;
+            }
+        }
         let directory = self.write_module(module)?;
         self.node(0).safectl(&format!("module install {}", directory.display())).map(|_| ())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::node::ROOT;
 use crate::place::binary;
 use crate::process::{self, Process};
 use crate::program::Program;
+use crate::referee::has_address;
 
 /// A host.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Host {
     directory: PathBuf,
     guardian: Mutex<Option<Guardian>>,
     network: Arc<Network>,
+    /// Process 1 now; 0 while it is off.
+    current: Arc<AtomicU32>,
 }
 
 impl Host {
@@ -49,6 +53,7 @@ impl Host {
             directory,
             guardian: Mutex::new(None),
             network,
+            current: Arc::new(AtomicU32::new(0)),
         };
         host.power_on()?;
         Ok(host)
@@ -70,6 +75,7 @@ impl Host {
         })?;
         self.network.connect(&self.name, self.number, guardian.init(), &self.lans)?;
         self.write_door(guardian.init())?;
+        self.current.store(guardian.init(), Ordering::Relaxed);
         *slot = Some(guardian);
         Ok(())
     }
@@ -81,6 +87,7 @@ impl Host {
         let Some(guardian) = self.guardian().take() else { return Err(self.down()) };
         self.network.mute(&self.name, &self.lans)?;
         let moment = clock::now();
+        self.current.store(0, Ordering::Relaxed);
         guardian.kill()?;
         self.network.disconnect(&self.name, &self.lans)?;
         Ok(moment)
@@ -104,6 +111,16 @@ impl Host {
     /// Process 1 of the host, as numbered outside.
     pub fn init(&self) -> Result<u32> {
         self.guardian().as_ref().map(Guardian::init).ok_or_else(|| self.down())
+    }
+
+    /// Process 1 at any time, for watchers; 0 while the host is off.
+    pub(crate) fn current(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.current)
+    }
+
+    /// Whether the address (without prefix length) is on the host.
+    pub fn has_address(&self, address: &str) -> bool {
+        has_address(self.current.load(Ordering::Relaxed), address)
     }
 
     /// Everything that runs on it.

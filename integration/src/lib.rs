@@ -33,7 +33,9 @@ pub mod place;
 pub mod prerequisites;
 pub mod process;
 pub mod program;
+pub mod referee;
 mod report;
+pub mod service;
 pub mod status;
 pub mod timeline;
 pub mod tree;
@@ -41,4 +43,5 @@ pub mod watch;
 
 pub use cluster::Cluster;
 pub use module::Module;
+pub use service::Service;
 pub use status::{Phase, State};

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::error::Result;
 
+/// Where [`Module::note_calls`] notes, on each host.
+pub const CALLS: &str = "/srv/calls";
+
 /// A mirror module of two nodes.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -15,6 +18,7 @@ pub struct Module {
     head: String,
     tail: String,
     scripts: BTreeMap<String, String>,
+    directories: Vec<String>,
 }
 
 impl Module {
@@ -25,6 +29,7 @@ impl Module {
             head: format!("[module]\nname = \"{name}\"\nkind = \"mirror\"\nnodes = [\"n1\", \"n2\"]\n"),
             tail: String::new(),
             scripts: BTreeMap::new(),
+            directories: Vec::new(),
         }
     }
 
@@ -46,8 +51,14 @@ impl Module {
     }
 
     /// A replicated directory.
-    pub fn replicate(self, path: &str) -> Self {
+    pub fn replicate(mut self, path: &str) -> Self {
+        self.directories.push(path.to_owned());
         self.section(&format!("[[replicate]]\npath = \"{path}\""))
+    }
+
+    /// Its replicated directories.
+    pub fn directories(&self) -> &[String] {
+        &self.directories
     }
 
     /// A virtual address.
@@ -58,6 +69,14 @@ impl Module {
     /// A script of lines of shell.
     pub fn script(mut self, name: &str, lines: &str) -> Self {
         self.scripts.insert(name.to_owned(), format!("#!/bin/sh\n{}\n", lines.trim()));
+        self
+    }
+
+    /// Scripts that do nothing but note their calls in the host's file [`CALLS`].
+    pub fn note_calls(mut self) -> Self {
+        for name in ["prestart", "start_prim", "stop_prim", "start_second", "stop_second", "poststop"] {
+            self = self.script(name, &format!("echo \"{name} $*\" >>{CALLS}"));
+        }
         self
     }
 

@@ -145,10 +145,4 @@ impl Node {
             table.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("fuse.")));
         Ok(fuse.map(str::to_owned).collect())
     }
-
-    /// Whether the virtual address (without prefix length) is on one of the host's interfaces.
-    pub fn has_address(&self, ip: &str) -> Result<bool> {
-        let said = self.program("ip")?.args(["-oneline", "address", "show", "to", ip]).run()?;
-        Ok(!said.is_empty())
-    }
 }

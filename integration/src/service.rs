@@ -1,0 +1,108 @@
+//! A protected ledger under load: the cluster, its client and its referee, for tests that break something meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+use crate::error::{Context as _, Error, Result};
+use crate::eventually::{eventually, eventually_true};
+use crate::host::Host;
+use crate::ledger::client::Client;
+use crate::ledger::protected::{ADDRESS, DIRECTORY, MODULE, endpoint, module};
+use crate::module::Module;
+use crate::node::Node;
+use crate::referee::Referee;
+use crate::status::{State, Status};
+use crate::tree;
+
+/// Writes go on within this time whatever happened: heartbeat timeout, script, and a busy machine.
+pub const AGAIN: Duration = Duration::from_secs(45);
+
+/// A cluster that serves a ledger; n1 is PRIM and n2 SECOND at first.
+#[derive(Debug)]
+pub struct Service {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Writes all the time.
+    pub client: Client,
+    referee: Option<Referee>,
+    /// The client's host; it goes when the client has gone.
+    _outside: Host,
+}
+
+impl Service {
+    /// Two nodes with the ledger, the client writing.
+    pub fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, module()?)
+    }
+
+    /// As [`Service::start`], with a module that was changed in something.
+    pub fn start_with(name: &str, module: Module) -> Result<Self> {
+        let cluster = Cluster::two_nodes(name)?;
+        let outside = cluster.client("client", 100)?;
+        cluster.start_module(&module)?;
+        let client = Client::start(&outside, endpoint()?)?;
+        let referee = Referee::watch(&cluster, ADDRESS);
+        let service = Self { cluster, client, referee: Some(referee), _outside: outside };
+        service.writes(50)?;
+        Ok(service)
+    }
+
+    /// A node.
+    pub fn node(&self, index: usize) -> &Node {
+        self.cluster.node(index)
+    }
+
+    /// Waits for so many more acknowledged writes.
+    pub fn writes(&self, more: usize) -> Result<()> {
+        let enough = self.client.count() + more;
+        eventually_true(AGAIN, &format!("{more} more acknowledged writes"), || self.client.count() >= enough)
+    }
+
+    /// Waits for a write that was sent after the moment; how long after it the answer came.
+    pub fn served_after(&self, moment: Instant) -> Result<Duration> {
+        let first = eventually(AGAIN, "the ledger answers again", || Ok(self.client.first_after(moment)))?;
+        Ok(first.heard.saturating_duration_since(moment))
+    }
+
+    /// Number of the ledger's process on a node; it stays the same as long as the application is not disturbed.
+    pub fn application(&self, node: &Node) -> Result<u32> {
+        node.running("ledger")?.first().copied().context(|| format!("no ledger runs on {}", node.name))
+    }
+
+    /// Waits until the node is in this state and ready.
+    pub fn wait(&self, node: &Node, state: State) -> Result<Status> {
+        self.cluster.wait_state(MODULE, &node.name, state)
+    }
+
+    /// Waits until this node is PRIM and the other SECOND.
+    pub fn wait_pair(&self, primary: &Node) -> Result<()> {
+        self.cluster.wait_pair(MODULE, &primary.name)
+    }
+
+    /// For faults after which the address may stand on both hosts for a moment: a frozen host cannot take it away.
+    #[must_use]
+    pub fn without_referee(mut self) -> Self {
+        self.referee = None;
+        self
+    }
+
+    /// Ends the load and checks what was promised: nothing acknowledged is lost, both copies are equal, the address
+    /// never was on both hosts. Both nodes must be in step.
+    pub fn finish(mut self) -> Result<()> {
+        self.writes(20)?;
+        self.client.stop()?;
+        let lost = eventually(AGAIN, "the ledger answers", || self.client.lost().map(Some))?;
+        if !lost.is_empty() {
+            return Err(Error::new(format!(
+                "{} of {} acknowledged writes are lost: {:?}",
+                lost.len(),
+                self.client.count(),
+                &lost[..lost.len().min(10)]
+            )));
+        }
+        tree::assert_equal(&self.cluster, DIRECTORY)?;
+        self.referee.take().map_or(Ok(()), Referee::verdict)?;
+        drop(self.client);
+        self.cluster.finish()
+    }
+}
