@@ -1,0 +1,66 @@
+//! `safectl events`
+
+use clap::Args;
+use safe_proto::module::{ListEventsRequest, ModuleEvent};
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::moment::Moment;
+use crate::output::{Cell, Table, Tone};
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Module; all, and the node's own, by default
+    module: Option<String>,
+    /// At most this many, the newest
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    lines: u32,
+}
+
+/// The documented JSON.
+#[derive(Debug, Serialize)]
+struct Event {
+    at: Moment,
+    node: String,
+    module: Option<String>,
+    alarm: bool,
+    text: String,
+}
+
+impl From<ModuleEvent> for Event {
+    fn from(event: ModuleEvent) -> Self {
+        let module = Some(event.module).filter(|module| !module.is_empty());
+        Self { at: Moment(event.at_ms), node: event.node, module, alarm: event.alarm, text: event.text }
+    }
+}
+
+/// Prints what was decided on the node asked.
+pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
+    let client = Client::connect(context).await?;
+    let request =
+        ListEventsRequest { module: args.module.unwrap_or_default(), since_ms: 0, limit: args.lines };
+    let answer = client.call(client.modules().list_events(request)).await?;
+    let events: Vec<Event> = answer.events.into_iter().map(Event::from).collect();
+    context.printer.data(&events, || table(&events))?;
+    Ok(Exit::Done)
+}
+
+fn table(events: &[Event]) -> Table {
+    let mut table = Table::with_prose(["TIME (UTC)", "NODE", "MODULE", "EVENT"]);
+    for event in events {
+        let (mark, tone) = if event.alarm { ("! ", Tone::Bad) } else { ("", Tone::Plain) };
+        table.row([
+            Cell::new(event.at.short(), Tone::Faint),
+            Cell::plain(&event.node),
+            Cell::plain(event.module.as_deref().unwrap_or("-")),
+            Cell::new(format!("{mark}{}", event.text), tone),
+        ]);
+    }
+    if events.is_empty() {
+        table.below("No events yet.");
+    }
+    table
+}

@@ -1,0 +1,144 @@
+//! `safectl status`
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanDuration};
+use std::time::Duration;
+
+use super::control::{nodes_on, require_entries};
+use crate::cli::OnArgs;
+use crate::client::Client;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::follow;
+use crate::output::{Cell, Table, Tone};
+use crate::status::{Entry, Phase, Resync, State};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Module; all by default
+    module: Option<String>,
+    #[command(flatten)]
+    on: OnArgs,
+}
+
+/// Prints the state of modules on all their nodes.
+pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Failure> {
+    let client = Client::connect(context).await?;
+    let mut entries = match &args.module {
+        Some(module) => require_entries(&client, module).await?,
+        None => follow::status(&client, "").await?,
+    };
+    if !args.on.on.is_empty() {
+        let module = args.module.as_deref().unwrap_or("any module");
+        let nodes = nodes_on(&args.on, module, &entries)?;
+        entries.retain(|entry| nodes.contains(&entry.node));
+    }
+    context.printer.data(&entries, || table(&entries))?;
+    Ok(Exit::Done)
+}
+
+fn table(entries: &[Entry]) -> Table {
+    let mut table = Table::new(["MODULE", "NODE", "STATE", "PHASE", "DATA", "ADDRESS"]);
+    for entry in entries {
+        table.row([
+            Cell::plain(&entry.module),
+            Cell::plain(&entry.node),
+            state(entry),
+            Cell::plain(entry.phase.map_or("-", Phase::name)),
+            data(entry),
+            address(entry),
+        ]);
+        notes(&mut table, entry);
+    }
+    if entries.is_empty() {
+        table.below("No module is installed. Next: safectl module install DIR");
+    }
+    for line in both_serve(entries) {
+        table.below(line);
+    }
+    table
+}
+
+/// A symbol besides the colour: not everybody sees the colour.
+fn state(entry: &Entry) -> Cell {
+    let (symbol, tone) = match (entry.state, entry.phase) {
+        (State::Unknown, _) => ("✖", Tone::Bad),
+        (_, Some(Phase::Blocked)) => ("▲", Tone::Bad),
+        (State::Stop, _) => ("○", Tone::Faint),
+        (_, Some(Phase::Transient)) => ("◐", Tone::Moving),
+        (State::Wait, _) => ("◐", Tone::Moving),
+        (State::Alone | State::Prim | State::Second | State::Up, _) => ("●", Tone::Good),
+    };
+    Cell::new(format!("{symbol} {}", entry.state.name()), tone)
+}
+
+fn data(entry: &Entry) -> Cell {
+    if entry.kind != "mirror" || entry.state == State::Unknown {
+        return Cell::new("-", Tone::Faint);
+    }
+    match &entry.data.resync {
+        Some(resync) => Cell::new(format!("resync {}%", resync.percent()), Tone::Moving),
+        None if !entry.data.consistent => Cell::new("inconsistent", Tone::Bad),
+        None if entry.data.uptodate => Cell::new("up to date", Tone::Good),
+        None => Cell::new("stale", Tone::Moving),
+    }
+}
+
+fn address(entry: &Entry) -> Cell {
+    let bare = |ip: &str| ip.split('/').next().unwrap_or(ip).to_owned();
+    let here: Vec<String> =
+        entry.addresses.iter().filter(|address| address.present).map(|address| bare(&address.ip)).collect();
+    let absent = entry.addresses.iter().find(|address| !address.present);
+    match absent {
+        Some(absent) if entry.state.serves() && entry.is_ready() => {
+            Cell::new(format!("✖ {} missing", bare(&absent.ip)), Tone::Bad)
+        }
+        _ if here.is_empty() => Cell::new("-", Tone::Faint),
+        _ => Cell::plain(here.join(", ")),
+    }
+}
+
+fn notes(table: &mut Table, entry: &Entry) {
+    if let Some(reason) = &entry.reason {
+        table.note(reason.clone());
+    } else if entry.state == State::Unknown {
+        table.note("the node does not answer");
+    }
+    if let Some(resync) = &entry.data.resync {
+        table.note(progress(resync));
+    }
+    if let Some(hint) = &entry.hint {
+        table.note(format!("type: {hint}"));
+    }
+}
+
+fn progress(resync: &Resync) -> String {
+    let left = match resync.eta_s {
+        Some(seconds) => format!("{} to go", HumanDuration(Duration::from_secs(seconds.into()))),
+        None => "time unknown".to_owned(),
+    };
+    let (done, total) = (HumanBytes(resync.bytes_done), HumanBytes(resync.bytes_total));
+    format!("resync ({}): {done} of {total}, {}/s, {left}", resync.plan, HumanBytes(resync.rate))
+}
+
+/// What must not be overlooked.
+fn both_serve(entries: &[Entry]) -> Vec<String> {
+    let mirrors = entries.iter().filter(|entry| entry.kind == "mirror" && entry.state.serves());
+    let mut serving: Vec<(&str, Vec<&str>)> = Vec::new();
+    for entry in mirrors {
+        match serving.last_mut() {
+            Some((module, nodes)) if *module == entry.module => nodes.push(&entry.node),
+            _ => serving.push((&entry.module, vec![&entry.node])),
+        }
+    }
+    let split = serving.iter().filter(|(_, nodes)| nodes.len() > 1);
+    split
+        .map(|(module, nodes)| {
+            format!(
+                "▲ {module}: split brain: {} both serve, each with changes of its own.\n  What happens next: safectl help isolation",
+                nodes.join(" and ")
+            )
+        })
+        .collect()
+}

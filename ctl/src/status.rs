@@ -1,0 +1,278 @@
+//! What `safed` says of a module on a node. The serialised form is the documented JSON: `safectl help json`.
+
+use safe_proto::module as wire;
+use serde::Serialize;
+
+use crate::moment::Moment;
+
+/// State of a module on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum State {
+    Stop,
+    Wait,
+    Alone,
+    Prim,
+    Second,
+    Up,
+    /// The node does not answer.
+    Unknown,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "STOP",
+            Self::Wait => "WAIT",
+            Self::Alone => "ALONE",
+            Self::Prim => "PRIM",
+            Self::Second => "SECOND",
+            Self::Up => "UP",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The application runs here.
+    pub(crate) fn serves(self) -> bool {
+        matches!(self, Self::Alone | Self::Prim | Self::Up)
+    }
+}
+
+impl From<wire::State> for State {
+    fn from(state: wire::State) -> Self {
+        match state {
+            wire::State::Stop => Self::Stop,
+            wire::State::Wait => Self::Wait,
+            wire::State::Alone => Self::Alone,
+            wire::State::Prim => Self::Prim,
+            wire::State::Second => Self::Second,
+            wire::State::Up => Self::Up,
+            wire::State::Unspecified | wire::State::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// How far a state is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    Ready,
+    Transient,
+    Blocked,
+}
+
+impl Phase {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Transient => "transient",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    fn from_wire(phase: wire::Phase) -> Option<Self> {
+        match phase {
+            wire::Phase::Unspecified => None,
+            wire::Phase::Ready => Some(Self::Ready),
+            wire::Phase::Transient => Some(Self::Transient),
+            wire::Phase::Blocked => Some(Self::Blocked),
+        }
+    }
+}
+
+/// One module on one node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Entry {
+    pub(crate) module: String,
+    pub(crate) kind: String,
+    pub(crate) node: String,
+    pub(crate) state: State,
+    pub(crate) phase: Option<Phase>,
+    pub(crate) reason: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) since: Moment,
+    pub(crate) as_of: Moment,
+    pub(crate) data: Data,
+    pub(crate) replication: Replication,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) lans: Vec<Lan>,
+    pub(crate) arbiters: Vec<Arbiter>,
+    pub(crate) boot: Option<String>,
+    pub(crate) failover: Option<String>,
+    /// Not told by this release.
+    pub(crate) checkers: Option<String>,
+    pub(crate) restarts: Restarts,
+    pub(crate) version: Option<String>,
+}
+
+/// One copy.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Data {
+    pub(crate) uptodate: bool,
+    pub(crate) consistent: bool,
+    pub(crate) lineage: Option<String>,
+    pub(crate) last_paired: Moment,
+    pub(crate) resync: Option<Resync>,
+    /// Not told by this release.
+    pub(crate) verify: Option<String>,
+}
+
+/// A resync that runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Resync {
+    pub(crate) plan: String,
+    pub(crate) files_done: u64,
+    pub(crate) files_total: u64,
+    pub(crate) bytes_done: u64,
+    pub(crate) bytes_total: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) rate: u64,
+    pub(crate) eta_s: Option<u32>,
+}
+
+impl Resync {
+    /// How much of it is done; nothing to do yet is 0.
+    pub(crate) fn percent(&self) -> u64 {
+        let total = self.bytes_total.max(1);
+        (u128::from(self.bytes_done.min(total)) * 100 / u128::from(total)).try_into().unwrap_or(0)
+    }
+}
+
+/// The stream between the nodes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Replication {
+    pub(crate) connected: bool,
+    pub(crate) lan: Option<String>,
+    pub(crate) backlog: u64,
+    pub(crate) ack_us: Option<u32>,
+}
+
+/// A virtual address.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Address {
+    pub(crate) ip: String,
+    pub(crate) present: bool,
+    pub(crate) interface: Option<String>,
+}
+
+/// A lan towards the other node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Lan {
+    pub(crate) name: String,
+    pub(crate) up: bool,
+}
+
+/// An arbiter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Arbiter {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) up: bool,
+}
+
+/// Automatic restarts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Restarts {
+    pub(crate) count: u32,
+    pub(crate) max: u32,
+}
+
+impl Entry {
+    /// `PRIM/ready`
+    pub(crate) fn state_and_phase(&self) -> String {
+        match self.phase {
+            Some(phase) => format!("{}/{}", self.state.name(), phase.name()),
+            None => self.state.name().to_owned(),
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.phase == Some(Phase::Ready)
+    }
+
+    /// A person is awaited here.
+    pub(crate) fn awaits_person(&self) -> bool {
+        self.phase == Some(Phase::Blocked) && self.hint.is_some()
+    }
+}
+
+impl From<wire::ModuleStatus> for Entry {
+    fn from(status: wire::ModuleStatus) -> Self {
+        let (state, phase) = (status.state().into(), Phase::from_wire(status.phase()));
+        Self {
+            state,
+            phase,
+            module: status.module,
+            kind: status.kind,
+            node: status.node,
+            reason: some(status.reason),
+            hint: some(status.hint),
+            since: Moment(status.since_ms),
+            as_of: Moment(status.as_of_ms),
+            data: status.data.unwrap_or_default().into(),
+            replication: status.replication.unwrap_or_default().into(),
+            addresses: status.addresses.into_iter().map(Into::into).collect(),
+            lans: status.lans.into_iter().map(|lan| Lan { name: lan.name, up: lan.up }).collect(),
+            arbiters: status
+                .arbiters
+                .into_iter()
+                .map(|one| Arbiter { name: one.name, kind: one.kind, up: one.up })
+                .collect(),
+            boot: some(status.boot),
+            failover: some(status.failover),
+            checkers: None,
+            restarts: Restarts { count: status.restarts, max: status.restarts_max },
+            version: some(status.version),
+        }
+    }
+}
+
+impl From<wire::DataStatus> for Data {
+    fn from(data: wire::DataStatus) -> Self {
+        Self {
+            uptodate: data.uptodate,
+            consistent: data.consistent,
+            lineage: some(data.lineage),
+            last_paired: Moment::from_seconds(data.last_paired),
+            resync: data.resync.map(Into::into),
+            verify: None,
+        }
+    }
+}
+
+impl From<wire::ResyncStatus> for Resync {
+    fn from(resync: wire::ResyncStatus) -> Self {
+        Self {
+            plan: resync.plan,
+            files_done: resync.files_done,
+            files_total: resync.files_total,
+            bytes_done: resync.bytes_done,
+            bytes_total: resync.bytes_total,
+            bytes_sent: resync.bytes_sent,
+            rate: resync.rate,
+            eta_s: resync.eta_s,
+        }
+    }
+}
+
+impl From<wire::ReplicationStatus> for Replication {
+    fn from(replication: wire::ReplicationStatus) -> Self {
+        Self {
+            connected: replication.connected,
+            lan: some(replication.lan),
+            backlog: replication.backlog,
+            ack_us: Some(replication.ack_us).filter(|&us| us > 0),
+        }
+    }
+}
+
+impl From<wire::AddressStatus> for Address {
+    fn from(address: wire::AddressStatus) -> Self {
+        Self { ip: address.ip, present: address.present, interface: some(address.interface) }
+    }
+}
+
+/// An empty text of the wire is nothing.
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
