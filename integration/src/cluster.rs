@@ -95,7 +95,12 @@ impl Cluster {
 
     /// One more host on the production network, without a daemon.
     pub fn client(&self, name: &str, number: u8) -> Result<Host> {
-        Host::boot(Arc::clone(&self.network), &self.directory, name, number, &[DEFAULT])
+        self.host(name, number, &[DEFAULT])
+    }
+
+    /// One more host on these networks.
+    pub fn host(&self, name: &str, number: u8, lans: &[Lan]) -> Result<Host> {
+        Host::boot(Arc::clone(&self.network), &self.directory, name, number, lans)
     }
 
     /// Writes the module's directory and answers where.
