@@ -251,10 +251,8 @@ impl View {
             }
         }
         for node in self.nodes.iter().filter(|node| !node.reachable && node.name != self.node) {
-            table.below(format!(
-                "{} does not answer on any lan: does it run? On it: systemctl status safed; are 9400/tcp, 9401/udp and 9402/tcp open?",
-                node.name
-            ));
+            table.below(format!("{0} does not answer on any lan. On {0}: systemctl status safed", node.name));
+            table.below("(safed needs 9400/tcp, 9401/udp and 9402/tcp open between the nodes)");
         }
         table
     }

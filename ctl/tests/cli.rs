@@ -1,0 +1,560 @@
+//! The program itself, against a `safed` that says what the test tells it to.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use assert_cmd::Command;
+use safe_proto::cluster::{GetClusterResponse, Lan, Node};
+use safe_proto::module::{
+    AddressStatus, Command as ModuleCommand, DataStatus, LanStatus, ListEventsResponse, ListModulesResponse,
+    ModuleEvent, ModuleInfo, ModuleStatus, Outcome, Phase, ResyncStatus, State,
+};
+
+#[path = "cli/fake.rs"]
+mod fake;
+
+use fake::{Fake, Script};
+
+/// What a run left.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn safectl(arguments: &[&str]) -> Said {
+    let mut command = Command::cargo_bin("safectl").unwrap();
+    command.env_clear().args(arguments).timeout(std::time::Duration::from_secs(60));
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn on(fake: &Fake, arguments: &[&str]) -> Said {
+    let mut all = vec!["--root", fake.root().to_str().unwrap()];
+    all.extend(arguments);
+    safectl(&all)
+}
+
+fn status(node: &str, state: State, phase: Phase) -> ModuleStatus {
+    ModuleStatus {
+        module: "db".to_owned(),
+        kind: "mirror".to_owned(),
+        node: node.to_owned(),
+        state: state.into(),
+        phase: phase.into(),
+        since_ms: 1_795_358_520_000,
+        as_of_ms: 1_795_358_523_456,
+        data: Some(DataStatus { uptodate: true, consistent: true, ..DataStatus::default() }),
+        addresses: vec![AddressStatus {
+            ip: "10.99.0.50/24".to_owned(),
+            present: matches!(state, State::Prim | State::Alone),
+            interface: "eth0".to_owned(),
+        }],
+        lans: vec![LanStatus { name: "default".to_owned(), up: true }],
+        boot: "auto".to_owned(),
+        failover: "on".to_owned(),
+        restarts_max: 3,
+        version: "cd".repeat(32),
+        ..ModuleStatus::default()
+    }
+}
+
+fn later(status: ModuleStatus) -> ModuleStatus {
+    ModuleStatus { since_ms: status.since_ms + 1000, ..status }
+}
+
+fn with(status: ModuleStatus, reason: &str, hint: &str) -> ModuleStatus {
+    ModuleStatus { reason: reason.to_owned(), hint: hint.to_owned(), ..status }
+}
+
+fn pair() -> Vec<ModuleStatus> {
+    vec![status("n1", State::Prim, Phase::Ready), status("n2", State::Second, Phase::Ready)]
+}
+
+fn stopped() -> Vec<ModuleStatus> {
+    vec![status("n1", State::Stop, Phase::Ready), status("n2", State::Stop, Phase::Ready)]
+}
+
+fn resync() -> Vec<ModuleStatus> {
+    let second = later(status("n2", State::Second, Phase::Transient));
+    let resync = ResyncStatus {
+        plan: "full".to_owned(),
+        bytes_done: 1 << 30,
+        bytes_total: 4 << 30,
+        rate: 100 << 20,
+        eta_s: Some(31),
+        ..ResyncStatus::default()
+    };
+    let data = DataStatus { resync: Some(resync), ..DataStatus::default() };
+    vec![later(status("n1", State::Alone, Phase::Ready)), ModuleStatus { data: Some(data), ..second }]
+}
+
+#[test]
+fn status_of_a_healthy_pair() {
+    let fake = Fake::start(Script { status: pair(), ..Script::default() });
+    let said = on(&fake, &["status"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    insta::assert_snapshot!(said.out, @r"
+    MODULE  NODE  STATE     PHASE  DATA        ADDRESS
+    db      n1    ● PRIM    ready  up to date  10.99.0.50
+    db      n2    ● SECOND  ready  up to date  -
+    ");
+}
+
+#[test]
+fn status_says_what_to_type_within_80_columns() {
+    let reason = "the copies on n1 and n2 have changes of their own and nothing in common, so that a person must say \
+                  which one is to be kept";
+    let waits = with(status("n1", State::Wait, Phase::Blocked), reason, "safectl prim db --on n1");
+    let away =
+        ModuleStatus { state: State::Unknown.into(), phase: 0, ..status("n2", State::Stop, Phase::Ready) };
+    let fake = Fake::start(Script { status: vec![waits, away], ..Script::default() });
+    let said = on(&fake, &["status", "db"]);
+    insta::assert_snapshot!(said.out, @r"
+    MODULE  NODE  STATE      PHASE    DATA        ADDRESS
+    db      n1    ▲ WAIT     blocked  up to date  -
+        the copies on n1 and n2 have changes of their own and nothing in common, so
+        that a person must say which one is to be kept
+        type: safectl prim db --on n1
+    db      n2    ✖ UNKNOWN  -        -           -
+        the node does not answer
+    ");
+    assert!(said.out.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn status_of_a_resync_and_of_a_split_brain() {
+    let fake = Fake::start(Script { status: resync(), ..Script::default() });
+    insta::assert_snapshot!(on(&fake, &["status"]).out, @r"
+    MODULE  NODE  STATE     PHASE      DATA        ADDRESS
+    db      n1    ● ALONE   ready      up to date  10.99.0.50
+    db      n2    ◐ SECOND  transient  resync 25%  -
+        resync (full): 1.00 GiB of 4.00 GiB, 100.00 MiB/s, 31 seconds to go
+    ");
+    let both = vec![status("n1", State::Alone, Phase::Ready), status("n2", State::Alone, Phase::Ready)];
+    fake.script().status = both;
+    let said = on(&fake, &["status"]);
+    assert!(said.out.contains("db: split brain: n1 and n2 both serve"), "{}", said.out);
+}
+
+#[test]
+fn status_as_json_has_the_documented_names() {
+    let fake = Fake::start(Script { status: resync(), ..Script::default() });
+    let said = on(&fake, &["status", "-o", "json", "--on", "n2"]);
+    insta::assert_snapshot!(said.out);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value[0]["state"], "SECOND");
+    let yaml = on(&fake, &["status", "-o", "yaml", "--on", "n2"]);
+    insta::assert_snapshot!(yaml.out);
+}
+
+#[test]
+fn status_without_modules_or_of_an_unknown_one() {
+    let modules =
+        ListModulesResponse { modules: vec![ModuleInfo { name: "db".to_owned(), ..ModuleInfo::default() }] };
+    let fake = Fake::start(Script { modules, ..Script::default() });
+    assert_eq!(on(&fake, &["status"]).out, "No module is installed. Next: safectl module install DIR\n");
+    assert_eq!(on(&fake, &["status", "-o", "json"]).out, "[]\n");
+    let said = on(&fake, &["status", "web"]);
+    assert_eq!(said.code, 2);
+    insta::assert_snapshot!(said.err, @r#"
+    error: there is no module "web"
+      why: installed: db
+      try: safectl module list
+    "#);
+}
+
+#[test]
+fn start_follows_the_module_until_it_runs() {
+    let halfway =
+        vec![later(status("n1", State::Alone, Phase::Ready)), status("n2", State::Wait, Phase::Transient)];
+    let fake = Fake::start(Script { status: stopped(), after: vec![halfway, resync()], ..Script::default() });
+    let said = on(&fake, &["start", "db"]);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
+    insta::assert_snapshot!(said.err, @r"
+    14:42:03  n1 ALONE/ready
+    14:42:03  n2 WAIT/transient
+    14:42:03  n2 SECOND/transient
+    db: n1 ALONE, n2 SECOND
+    n2 is being brought in step; to wait for it: safectl wait db --on n2 --state SECOND/ready
+    ");
+    assert_eq!(fake.script().commands[0].command(), ModuleCommand::Start);
+}
+
+#[test]
+fn start_synced_waits_for_the_resync_and_prints_the_status_for_programs() {
+    let fake = Fake::start(Script {
+        status: stopped(),
+        after: vec![resync(), pair().into_iter().map(later).collect()],
+        ..Script::default()
+    });
+    let said = on(&fake, &["start", "db", "--wait=synced", "-o", "json"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value[1]["phase"], "ready");
+}
+
+#[test]
+fn start_without_waiting_returns_at_once() {
+    let fake = Fake::start(Script { status: stopped(), ..Script::default() });
+    let said = on(&fake, &["start", "db", "--on", "n1", "--no-wait", "-o", "json"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value[0]["node"], "n1");
+    assert_eq!(value[0]["accepted"], true);
+}
+
+#[test]
+fn a_person_awaited_is_exit_code_1_with_the_command() {
+    let waits = |node| {
+        let status = later(status(node, State::Wait, Phase::Blocked));
+        with(status, "both copies have data and no common history", "safectl prim db --on n1")
+    };
+    let fake = Fake::start(Script {
+        status: stopped(),
+        after: vec![vec![waits("n1"), waits("n2")]],
+        ..Script::default()
+    });
+    let said = on(&fake, &["start", "db"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    let end = "waiting: n1 waits for a person: both copies have data and no common history\n  try: safectl prim db --on n1\n";
+    assert!(said.err.ends_with(end), "{}", said.err);
+}
+
+#[test]
+fn a_start_that_fails_is_exit_code_2_with_the_reason() {
+    let failed = with(later(status("n1", State::Stop, Phase::Blocked)), "/srv/db is missing", "");
+    let fake = Fake::start(Script {
+        status: stopped(),
+        after: vec![vec![failed, status("n2", State::Stop, Phase::Ready)]],
+        ..Script::default()
+    });
+    let said = on(&fake, &["start", "db", "--on", "n1"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("error: n1 is stopped: /srv/db is missing"), "{}", said.err);
+    assert!(said.err.contains("safectl log db"), "{}", said.err);
+}
+
+#[test]
+fn time_over_is_exit_code_1() {
+    let fake = Fake::start(Script { status: stopped(), ..Script::default() });
+    let said = on(&fake, &["start", "db", "--wait-timeout", "300ms"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("db is not there after 300ms: n1 STOP/ready, n2 STOP/ready"), "{}", said.err);
+}
+
+#[test]
+fn what_takes_a_node_away_says_who_will_serve() {
+    let swapped = vec![
+        later(status("n1", State::Second, Phase::Ready)),
+        later(status("n2", State::Prim, Phase::Ready)),
+    ];
+    let fake = Fake::start(Script { status: pair(), after: vec![swapped], ..Script::default() });
+    let said = on(&fake, &["swap", "db"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.starts_with("db: n2 will serve, n1 will follow\n"), "{}", said.err);
+
+    let alone =
+        vec![later(status("n1", State::Stop, Phase::Ready)), later(status("n2", State::Alone, Phase::Ready))];
+    fake.script().after = vec![alone];
+    let said = on(&fake, &["stop", "db", "--on", "n1"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.starts_with("db: n2 will serve\n"), "{}", said.err);
+
+    fake.script().after = vec![stopped().into_iter().map(later).collect()];
+    let said = on(&fake, &["shutdown", "db"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.starts_with("db: nobody will serve\n"), "{}", said.err);
+}
+
+#[test]
+fn a_refusal_is_told_as_it_came() {
+    let refusal = tonic::Status::failed_precondition("db is stopped on both nodes; type: safectl start db");
+    let fake = Fake::start(Script { status: pair(), refusal: Some(refusal), ..Script::default() });
+    let said = on(&fake, &["swap", "db"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.err.ends_with("error: db is stopped on both nodes; type: safectl start db\n"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_node_that_does_not_take_the_command_is_exit_code_1() {
+    let outcomes = vec![
+        Outcome { node: "n1".to_owned(), accepted: true, message: String::new() },
+        Outcome { node: "n2".to_owned(), accepted: false, message: "does not answer".to_owned() },
+    ];
+    let running = vec![
+        later(status("n1", State::Alone, Phase::Ready)),
+        status("n2", State::Unknown, Phase::Unspecified),
+    ];
+    let fake = Fake::start(Script { status: stopped(), outcomes, after: vec![running], ..Script::default() });
+    let said = on(&fake, &["start", "db"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("n2: does not answer"), "{}", said.err);
+}
+
+#[test]
+fn force_says_what_is_lost_and_needs_yes() {
+    let fake = Fake::start(Script { status: stopped(), ..Script::default() });
+    let said = on(&fake, &["prim", "db", "--on", "n1", "--force"]);
+    assert_eq!(said.code, 64);
+    assert!(said.err.contains("will be lost") && said.err.contains("add --yes"), "{}", said.err);
+    assert!(fake.script().commands.is_empty());
+
+    let alone =
+        vec![later(status("n1", State::Alone, Phase::Ready)), status("n2", State::Stop, Phase::Ready)];
+    fake.script().after = vec![alone];
+    let said = on(&fake, &["prim", "db", "--on", "n1", "--force", "--yes"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(fake.script().commands[0].force);
+
+    let said = on(&fake, &["second", "db", "--on", "n2", "--force"]);
+    assert_eq!(said.code, 64);
+    assert!(said.err.contains("What only n2 has will be lost"), "{}", said.err);
+}
+
+#[test]
+fn wait_ends_when_the_state_is_there_or_time_is_over() {
+    let fake = Fake::start(Script { status: resync(), ..Script::default() });
+    let said = on(&fake, &["wait", "db", "--state", "SECOND", "--on", "n2"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let args = ["wait", "db", "--state", "SECOND/ready", "--on", "n2", "--wait-timeout", "300ms"];
+    assert_eq!(on(&fake, &args).code, 1);
+    let args = ["wait", "db", "--state", "second", "--wait=synced", "--wait-timeout", "300ms"];
+    assert_eq!(on(&fake, &args).code, 1);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_64() {
+    let fake = Fake::start(Script { status: pair(), ..Script::default() });
+    for arguments in [
+        &["stop", "db"][..],
+        &["prim", "db"],
+        &["prim", "db", "--on", "*"],
+        &["start", "db", "--on", "n9"],
+        &["start", "db", "--wait", "--no-wait"],
+        &["start", "db", "--timeout", "soon"],
+        &["wait", "db", "--state", "PRIMARY"],
+        &["cluster", "init", "--name", "Demo", "--node", "n1", "--address", "default=10.0.0.1"],
+        &["cluster", "init", "--name", "demo", "--node", "n1", "--address", "10.0.0.1"],
+        &["cluster", "invite", "--ttl", "1s"],
+        &["cluster", "join", "no token!", "--node", "n2", "--address", "default=10.0.0.2"],
+        &["status", "--endpoint", "https://n1:9400"],
+        &["status", "--cert", "x"],
+        &["frobnicate"],
+        &["help", "frobnicate"],
+        &[],
+    ] {
+        let said = on(&fake, arguments);
+        assert_eq!(said.code, 64, "{arguments:?}: {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+        assert!(!said.err.is_empty(), "{arguments:?}");
+    }
+    assert!(fake.script().commands.is_empty());
+}
+
+#[test]
+fn init_and_invite_print_the_token_alone() {
+    let lan = |name: &str| Lan { name: name.to_owned(), ..Lan::default() };
+    let node = Node { name: "n1".to_owned(), lans: vec![lan("default"), lan("repl")], ..Node::default() };
+    let cluster = GetClusterResponse { nodes: vec![node], ..GetClusterResponse::default() };
+    let fake = Fake::start(Script { cluster, ..Script::default() });
+    let said =
+        on(&fake, &["cluster", "init", "--name", "demo", "--node", "n1", "--address", "default=10.0.0.1"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "dG9rZW4\n"), "{}", said.err);
+    assert!(
+        said.err.contains("safectl cluster join TOKEN --node NAME --address default=ADDRESS"),
+        "{}",
+        said.err
+    );
+    let said = on(&fake, &["cluster", "invite", "--ttl", "2h"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "dG9rZW4\n"), "{}", said.err);
+    assert!(said.err.contains("--address default=ADDRESS --address repl=ADDRESS"), "{}", said.err);
+    assert!(said.err.contains("2026-11-22 16:42:00"), "{}", said.err);
+}
+
+#[test]
+fn join_is_friendly_or_says_why_not() {
+    let fake = Fake::start(Script::default());
+    let join =
+        |token| on(&fake, &["cluster", "join", token, "--node", "n2", "--address", "default=10.0.0.2"]);
+    let said = join("dG9rZW4");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("n2 joined cluster demo; its nodes: n1, n2"), "{}", said.err);
+    let said = join("used");
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("the token was used already"), "{}", said.err);
+}
+
+#[test]
+fn status_of_the_cluster() {
+    let lan = |name: &str, address: &str, up, silent_ms| Lan {
+        name: name.to_owned(),
+        address: address.to_owned(),
+        up,
+        silent_ms,
+    };
+    let node =
+        |name: &str, lans, reachable| Node { name: name.to_owned(), lans, reachable, version: String::new() };
+    let cluster = GetClusterResponse {
+        cluster: "demo".to_owned(),
+        node: "n1".to_owned(),
+        settings_version: 2,
+        nodes: vec![
+            node("n1", vec![lan("default", "10.0.0.1", true, 0)], true),
+            node("n2", vec![lan("default", "10.0.0.2", false, 61_000)], false),
+        ],
+    };
+    let fake = Fake::start(Script { cluster, ..Script::default() });
+    insta::assert_snapshot!(on(&fake, &["cluster", "status"]).out, @r"
+    NODE  LAN      ADDRESS   STATE              SAFED
+    n1    default  10.0.0.1  ● this node        -
+    n2    default  10.0.0.2  ✖ silent for 61 s  -
+    n2 does not answer on any lan. On n2: systemctl status safed
+    (safed needs 9400/tcp, 9401/udp and 9402/tcp open between the nodes)
+    ");
+}
+
+#[test]
+fn events_log_and_version() {
+    let event = |alarm, text: &str| ModuleEvent {
+        at_ms: 1_795_358_520_000,
+        node: "n1".to_owned(),
+        module: "db".to_owned(),
+        alarm,
+        text: text.to_owned(),
+    };
+    let events = ListEventsResponse {
+        events: vec![
+            event(false, "starts"),
+            event(true, "n2 has been silent for 3 s on every lan: serves alone"),
+        ],
+    };
+    let fake = Fake::start(Script { events, log: vec!["a".to_owned(), "b".to_owned()], ..Script::default() });
+    insta::assert_snapshot!(on(&fake, &["events"]).out, @r"
+    TIME (UTC)           NODE  MODULE  EVENT
+    2026-11-22 14:42:00  n1    db      starts
+    2026-11-22 14:42:00  n1    db      ! n2 has been silent for 3 s on every lan:
+                                       serves alone
+    ");
+    assert_eq!(on(&fake, &["log", "db"]).out, "a\nb\n");
+    assert_eq!(on(&fake, &["log", "db", "-o", "json"]).out, "\"a\"\n\"b\"\n");
+    assert_eq!(on(&fake, &["version"]).out, "safectl 0.1.0\nsafed   0.1.0, node n1 of cluster demo\n");
+}
+
+#[test]
+fn modules_are_checked_here_and_installed_there() {
+    let fake = Fake::start(Script::default());
+    let directory = fake.root().join("db");
+    let shown = directory.to_str().unwrap();
+    std::fs::create_dir_all(directory.join("scripts")).unwrap();
+    assert_eq!(on(&fake, &["module", "install", shown]).code, 2);
+    std::fs::write(directory.join("module.toml"), "[module]\nname = \"db\"\nkind = \"miror\"\n").unwrap();
+    let said = on(&fake, &["module", "validate", shown]);
+    assert_eq!(said.code, 1);
+    assert!(said.out.starts_with("module.toml:3: error: unknown value \"miror\""), "{}", said.out);
+    let said = on(&fake, &["module", "install", shown]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("nothing was installed"), "{}", said.err);
+    assert!(fake.script().installed.is_empty());
+
+    std::fs::write(directory.join("module.toml"), "[module]\nname = \"db\"\nkind = \"mirror\"\n").unwrap();
+    std::fs::write(directory.join("scripts/lib.sh"), "x=1\n").unwrap();
+    assert_eq!(on(&fake, &["module", "validate", shown]).code, 0);
+    let said = on(&fake, &["module", "install", shown]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.err.ends_with("db (version abababababab) is installed on n1, n2\nnext: safectl start db\n"),
+        "{}",
+        said.err
+    );
+    let sent = fake.script().installed[0].module.clone().unwrap();
+    assert_eq!(sent.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["scripts/lib.sh"]);
+}
+
+#[test]
+fn without_a_daemon_it_says_what_to_start() {
+    let root = tempfile::tempdir().unwrap();
+    let shown = root.path().to_str().unwrap();
+    let said = safectl(&["--root", shown, "status"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.err.starts_with("error: safed does not run on this machine\n  why: there is no "),
+        "{}",
+        said.err
+    );
+    assert!(said.err.ends_with(&format!("try: start it: safed --root {shown}\n")), "{}", said.err);
+    std::fs::create_dir(root.path().join("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(root.path().join("run/safed.sock")).unwrap());
+    let said = safectl(&["--root", shown, "version"]);
+    assert_eq!((said.code, said.out.as_str()), (2, "safectl 0.1.0\n"));
+    assert!(said.err.contains("is left over from one that ended"), "{}", said.err);
+}
+
+#[test]
+fn a_silent_daemon_is_not_waited_for_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("run")).unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(root.path().join("run/safed.sock")).unwrap();
+    let said = safectl(&["--root", root.path().to_str().unwrap(), "--timeout", "200ms", "status"]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("did not answer in time"), "{}", said.err);
+}
+
+#[test]
+fn the_help_is_the_manual() {
+    let mut manual = String::new();
+    for command in [
+        "",
+        "cluster",
+        "cluster init",
+        "cluster invite",
+        "cluster join",
+        "cluster status",
+        "module",
+        "module validate",
+        "module install",
+        "module list",
+        "module remove",
+        "start",
+        "shutdown",
+        "stop",
+        "stopstart",
+        "restart",
+        "swap",
+        "prim",
+        "second",
+        "status",
+        "events",
+        "log",
+        "wait",
+        "version",
+        "help",
+    ] {
+        let mut words: Vec<&str> = command.split_whitespace().collect();
+        words.push("-h");
+        let said = safectl(&words);
+        assert_eq!(said.code, 0, "{command}");
+        // The global options are the same everywhere: shown once.
+        let own = said.out.split("\nGlobal options:").next().unwrap();
+        manual.push_str(&format!(
+            "## safectl {command}\n\n{}\n",
+            if command.is_empty() { &said.out } else { own }
+        ));
+    }
+    insta::assert_snapshot!(manual);
+}
+
+#[test]
+fn every_page_of_the_guide_is_built_in() {
+    let list = safectl(&["help"]).out;
+    for topic in ["start", "concepts", "module", "operate", "isolation", "json", "security"] {
+        let said = safectl(&["help", topic]);
+        assert_eq!(said.code, 0, "{topic}");
+        assert!(said.out.starts_with("# "), "{topic}");
+        assert!(list.contains(&format!("\n  {topic} ")), "{topic}");
+    }
+    assert!(safectl(&["help", "module", "install"]).out.contains("--allow-missing"));
+}
