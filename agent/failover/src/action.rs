@@ -8,7 +8,7 @@ use crate::lineage::LineageId;
 use crate::view::{Plan, SessionId, View};
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Make this durable before anything that follows; then `Event::Persisted`.
     Persist(Box<HardState>),
@@ -42,7 +42,7 @@ pub enum Action {
 }
 
 /// One line of the record of decisions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Needs a person's attention.
     pub alarm: bool,
@@ -51,7 +51,7 @@ pub struct Record {
 }
 
 /// To the replicator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReplicatorCommand {
     /// Start the process (or adopt it) and examine the directories against these markers: `Ready` or `Refused`.
     Start {
@@ -94,7 +94,7 @@ pub enum ReplicatorCommand {
 }
 
 /// One run of one script.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ScriptRun {
     /// Number of this run, unique within the process.
     pub run: u64,
@@ -166,7 +166,7 @@ pub enum Phase {
 }
 
 /// What people and programs see of the core; taken after each event by `Failover::status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
     /// State.
     pub state: State,

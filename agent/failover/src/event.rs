@@ -6,7 +6,7 @@ use crate::time::Time;
 use crate::view::{Copy, SessionId, View};
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The shell calls at the time `Failover::poll_timeout` named, or earlier.
     Tick,
@@ -65,7 +65,7 @@ pub enum Event {
 }
 
 /// What the replicator reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReplicatorEvent {
     /// Started; the directories were examined.
     Ready {
@@ -112,7 +112,7 @@ pub enum ReplicatorEvent {
 }
 
 /// State of a replicator that outlived its agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Adopted {
     /// The directories are mounted and the application may run.
     pub mounted: bool,
@@ -131,7 +131,7 @@ pub struct Adopted {
 }
 
 /// An administrator's command on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Start: from STOP.
     Start,
@@ -158,7 +158,7 @@ pub enum Command {
 }
 
 /// What a lock arbiter answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArbiterEvent {
     /// The record's value; none: never set.
     Value(Option<LineageId>),

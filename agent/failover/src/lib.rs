@@ -4,16 +4,37 @@
 //! one [`Event`] at a time together with the present [`Time`] and answers with an ordered list of [`Action`]s.
 //! The order is the contract: persist, then act, then speak.
 //!
-//! Reading order: [`time`], [`lineage`], [`hard`], [`view`], [`config`], [`event`], [`action`].
+//! Reading order: [`time`], [`lineage`], [`hard`], [`view`], [`config`], [`event`], [`action`]: the words. Then
+//! [`failover`], [`meeting`], and the rules beside them.
 
 pub mod action;
+mod commands;
 pub mod config;
 pub mod event;
+pub mod failover;
 pub mod hard;
+mod identity;
+pub mod invariant;
 pub mod lineage;
+mod loss;
+pub mod meeting;
+mod peer;
+mod procedure;
+mod replicator;
+mod rights;
+mod session;
+mod settle;
+mod start;
+mod status;
+mod swap;
+mod tell;
 pub mod time;
+pub mod timer;
 pub mod view;
 
 pub use action::Action;
+pub use config::Config;
 pub use event::Event;
+pub use failover::Failover;
+pub use hard::HardState;
 pub use time::Time;

@@ -1,0 +1,250 @@
+//! The peer is lost, or only its stream: who promotes, who goes on, who fences itself.
+
+use crate::action::ReplicatorCommand;
+use crate::config::{ArbiterKind, Isolation};
+use crate::failover::Failover;
+use crate::settle::Cause;
+use crate::timer::Timer;
+use crate::view::{Conceded, Demand, Mode};
+
+impl Failover {
+    /// Who has settled none of its own and hears of another, settled lineage drops every right and waits to meet.
+    pub(crate) fn rule_foreign_lineage(&mut self) -> bool {
+        if self.session.is_some() || self.settled() || self.closing_swap() {
+            return false;
+        }
+        if !matches!(self.mode, Mode::Second | Mode::Primary | Mode::Candidate) {
+            return false;
+        }
+        let Some(peer) = self.present() else { return false };
+        let foreign =
+            peer.lineage.base.is_some() && peer.lineage.settled && peer.lineage.current != self.hard.lineage.current;
+        if !foreign {
+            return false;
+        }
+        if self.recording() {
+            self.hard.lineage.settled = false;
+            self.settling = None;
+            self.persist();
+        }
+        self.fence("the other node went on without it");
+        true
+    }
+
+    /// Rule (a): the peer, which serves, goes on without this copy.
+    pub(crate) fn rule_concede(&mut self) -> bool {
+        let Some(demand) = self.present().and_then(|peer| peer.demand) else {
+            return false;
+        };
+        if self.conceded.is_some_and(|conceded| conceded.lineage == demand.lineage) || !self.may_concede(demand) {
+            return false;
+        }
+        if self.session.is_some() {
+            self.leave_session();
+        }
+        self.rights.lose();
+        if !self.hard.outdated {
+            self.hard.outdated = true;
+            self.hard.offered = false;
+            self.persist();
+            self.record(true, format!("{} goes on without this copy, which is outdated now", self.config.peer));
+        }
+        self.settling = None;
+        if self.mode != Mode::Stopped {
+            self.mode = Mode::Waiting;
+        }
+        if self.leaving.is_none() {
+            let abandoned = self.hard.lineage.base.and(self.hard.lineage.current);
+            self.conceded = Some(Conceded { lineage: demand.lineage, abandoned });
+        }
+        true
+    }
+
+    fn may_concede(&self, demand: Demand) -> bool {
+        let lineage = &self.hard.lineage;
+        let idle = match self.mode {
+            Mode::Stopped | Mode::Waiting | Mode::Second | Mode::Candidate | Mode::Target => true,
+            Mode::Primary | Mode::Alone => false,
+        };
+        idle && !self.serving()
+            && !self.recording()
+            && self.leaving.is_none()
+            && lineage.base.or(lineage.current) == Some(demand.base)
+            && !(lineage.base.is_some() && lineage.settled)
+    }
+
+    /// This node recorded itself outdated for a lineage that the peer is about to settle.
+    pub(crate) fn concession_stands(&self) -> bool {
+        let demand = self.present().and_then(|peer| peer.demand);
+        demand.is_some_and(|demand| self.conceded.is_some_and(|conceded| conceded.lineage == demand.lineage))
+    }
+
+    /// What this node asks of its peer.
+    pub(crate) fn demand(&self) -> Option<Demand> {
+        let asks = match self.settling {
+            Some(settling) if settling.recorded.is_none() => {
+                self.mode == Mode::Primary || settling.cause == Cause::Demand
+            }
+            Some(_) | None => false,
+        };
+        let lineage = &self.hard.lineage;
+        let (base, current) = lineage.base.zip(lineage.current)?;
+        (asks && self.session.is_none() && !lineage.settled).then_some(Demand { base, lineage: current })
+    }
+
+    pub(crate) fn rule_loss(&mut self) -> bool {
+        if self.session.is_some() && self.session_is_lost() {
+            self.leave_session();
+            return true;
+        }
+        match self.mode {
+            Mode::Primary => self.lose_second(),
+            Mode::Second => self.lose_primary(),
+            Mode::Candidate => self.lose_candidacy(),
+            Mode::Stopped | Mode::Waiting | Mode::Target | Mode::Alone => false,
+        }
+    }
+
+    /// The peer has been silent so long that the session cannot be waited for.
+    fn session_is_lost(&self) -> bool {
+        let asks = self.config.arbiter == ArbiterKind::Lock && self.mode == Mode::Primary;
+        let repairs_too_long = self.timers.is_due(Timer::Slow, self.now);
+        self.peer_silent() || repairs_too_long || (asks && self.mutual_silence(6))
+    }
+
+    /// Silence, in both directions, of so many tenths of the timeout.
+    pub(crate) fn mutual_silence(&self, tenths: u32) -> bool {
+        self.now.since(self.peer.mutual()) >= self.config.timeout * tenths / 10
+    }
+
+    /// The same, also when this node slept through it.
+    pub(crate) fn raw_silence(&self, tenths: u32) -> bool {
+        self.now.since(self.peer.raw_mutual()) >= self.config.timeout * tenths / 10
+    }
+
+    fn lose_second(&mut self) -> bool {
+        let lock = self.config.arbiter == ArbiterKind::Lock;
+        let held = self.settling.is_some_and(|settling| self.basis(settling.cause).is_some());
+        if lock && self.raw_silence(9) && !held && !self.peer_fenced() && !self.recording() {
+            self.fence("the other node is silent and the arbiter did not confirm this one");
+            return true;
+        }
+        if self.session.is_some() || self.leaving.is_some() {
+            return false;
+        }
+        let silent = self.peer_silent();
+        if !lock && silent && !self.peer_fenced() && !self.recording() {
+            if !self.rights.alone {
+                self.fence("this node was paused while the other fell silent");
+                return true;
+            }
+            if self.config.arbiter == ArbiterKind::None && self.config.isolation == Isolation::Wait {
+                self.fence("every lan is silent and isolation is \"wait\"");
+                return true;
+            }
+            if self.arbiter.answered_isolated() || self.peer.silence(self.now) >= self.config.timeout * 2 {
+                self.fence("every lan is silent and no arbiter answers: this node is isolated");
+                return true;
+            }
+        }
+        if self.settling.is_some() {
+            return false;
+        }
+        let asks = if lock { self.mutual_silence(6) } else { silent };
+        let stalled = self.timers.is_due(Timer::Stall, self.now);
+        if !asks && !stalled && !self.peer_fenced() {
+            return false;
+        }
+        self.begin_alone(Mode::Primary, Cause::Rules);
+        true
+    }
+
+    fn lose_primary(&mut self) -> bool {
+        let free = self.session.is_none() && self.leaving.is_none() && self.closing.is_none() && self.ready();
+        let good = self.hard.consistent && !self.hard.outdated && !self.hard.target && self.hard.lineage.base.is_none();
+        if !free || !good || !self.rights.promote || !self.config.failover || self.only_second {
+            return false;
+        }
+        let silent = self.peer_silent()
+            && match self.config.arbiter {
+                ArbiterKind::None => self.rights.alone && self.config.isolation == Isolation::Alone,
+                ArbiterKind::Reachability => self.rights.alone,
+                ArbiterKind::Lock => true,
+            };
+        if !silent && !self.peer_fenced() {
+            return false;
+        }
+        self.record(true, format!("{} is lost: this node takes over", self.config.peer));
+        self.begin_alone(Mode::Candidate, Cause::Rules);
+        true
+    }
+
+    /// A candidate that lost the rule it stood on waits for the meeting.
+    fn lose_candidacy(&mut self) -> bool {
+        let Some(settling) = self.settling else { return false };
+        if settling.recorded.is_some() || self.session.is_some() {
+            return false;
+        }
+        let hopeless = match settling.cause {
+            Cause::Rules => match self.config.arbiter {
+                ArbiterKind::Lock => false,
+                ArbiterKind::None | ArbiterKind::Reachability => !self.rights.alone && !self.peer_fenced(),
+            },
+            Cause::Demand => {
+                self.timers.is_due(Timer::Demand, self.now) || self.present().is_none_or(|peer| peer.lineage.settled)
+            }
+            Cause::First | Cause::Forced | Cause::Again => false,
+        };
+        if hopeless {
+            self.leave_role("it can no longer tell whether the other node went on");
+        }
+        hopeless
+    }
+
+    /// At once out of service. The peer is told when it is done.
+    pub(crate) fn fence(&mut self, why: &str) {
+        let active = self.serving() || self.service.busy();
+        if self.serving() && !self.service.fencing() {
+            self.record(true, format!("fences itself: {why}"));
+        }
+        if active && !self.service.fencing() && self.service.exposed() {
+            self.begin_fence("failover");
+        }
+        self.leave_role(why);
+    }
+
+    /// Gives up the role; what runs is stopped in good order if it does not serve.
+    pub(crate) fn leave_role(&mut self, why: &str) {
+        self.rights.lose();
+        self.settling = None;
+        self.timers.cancel(Timer::Stall);
+        if self.session.is_some() {
+            self.leave_session();
+        }
+        if self.mode != Mode::Stopped {
+            self.mode = Mode::Waiting;
+            self.fenced_because = Some(why.to_owned());
+        }
+    }
+
+    pub(crate) fn apply_disk_failed(&mut self, reason: &str) {
+        self.record(true, format!("the disk failed: {reason}; this copy is inconsistent until compared in full"));
+        self.fence("its disk failed");
+        self.hard.consistent = false;
+        self.persist();
+    }
+
+    pub(crate) fn apply_wrote_alone(&mut self, lineage: crate::lineage::LineageId) {
+        if self.hard.lineage.current == Some(lineage) && !self.hard.lineage.wrote_alone {
+            self.hard.lineage.wrote_alone = true;
+            self.persist();
+        }
+    }
+
+    /// For commands that must reach a replicator which may be gone.
+    pub(crate) fn unsettle(&mut self) {
+        if self.replicator.settled.take().is_some() {
+            self.replicate(ReplicatorCommand::Unsettle);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The meeting: from the views of both nodes to who is the source of whom (DESIGN section 6, rules 1 to 8).
+//!
+//! A pure function of both views, so that either node comes to the same outcome. The first rule that matches decides.
+
+use crate::config::{Side, SplitBrain};
+use crate::hard::Role;
+use crate::lineage::LineageId;
+use crate::view::{Copy, Mode, Plan, View};
+
+/// What two nodes that meet are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Equal lineages, nothing to decide: this node is primary, the other repairs what was in flight.
+    Pair(Side),
+    /// This node is the source of a resync; the other records itself outdated and inconsistent.
+    Source {
+        /// The source.
+        side: Side,
+        /// How the target is brought in step.
+        plan: Plan,
+        /// Histories parted: the target's own changes are given up.
+        split: bool,
+    },
+    /// A person must decide.
+    Person(Question),
+    /// One of the copies is not examined yet.
+    NotYet,
+}
+
+/// What a person is asked; `safectl status` shows it with the command to type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Neither copy has a lineage and this node (none: both) holds data: which one counts?
+    WhichFirst(Option<Side>),
+    /// This node holds data without lineage, the other has one: its data would be replaced.
+    Replace(Side),
+    /// This node's copy is not the one that hard state describes.
+    Unknown(Side),
+    /// Neither copy can be trusted by itself.
+    NoGoodCopy,
+    /// The only copy with the newest writes is inconsistent; it is on this node.
+    NewestInconsistent(Side),
+    /// Both went on alone and the policy leaves the choice to a person.
+    SplitBrain,
+    /// The copies have nothing in common.
+    Strangers,
+}
+
+const fn other(side: Side) -> Side {
+    match side {
+        Side::First => Side::Second,
+        Side::Second => Side::First,
+    }
+}
+
+/// Lineage as it counts at a meeting: one that was never settled counts as its base.
+fn effective(view: &View) -> (Option<LineageId>, Option<LineageId>) {
+    let lineage = &view.lineage;
+    match lineage.base {
+        Some(base) if !lineage.settled => (Some(base), None),
+        base => (lineage.current, base),
+    }
+}
+
+fn knows(view: &View, id: LineageId) -> bool {
+    let (current, base) = effective(view);
+    current == Some(id) || base == Some(id) || view.lineage.history.contains(&id)
+}
+
+/// Decides a meeting of the module's first and second node.
+#[must_use]
+pub fn meet(first: &View, second: &View, policy: SplitBrain) -> Outcome {
+    Meeting { first, second, policy }.outcome()
+}
+
+struct Meeting<'a> {
+    first: &'a View,
+    second: &'a View,
+    policy: SplitBrain,
+}
+
+impl Meeting<'_> {
+    const fn of(&self, side: Side) -> &View {
+        match side {
+            Side::First => self.first,
+            Side::Second => self.second,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if self.first.copy == Copy::Unexamined || self.second.copy == Copy::Unexamined {
+            return Outcome::NotYet;
+        }
+        self.compare()
+    }
+
+    fn compare(&self) -> Outcome {
+        self.forced_target()
+            .or_else(|| self.without_lineage())
+            .or_else(|| self.distrusted())
+            .or_else(|| self.inconsistent())
+            .or_else(|| self.equal())
+            .or_else(|| self.follows())
+            .unwrap_or_else(|| self.parted())
+    }
+
+    /// An administrator's `second --full` or `second --force`.
+    fn forced_target(&self) -> Option<Outcome> {
+        let side = match (self.first.yields, self.second.yields) {
+            (false, false) => return None,
+            (true, true) => return Some(Outcome::Person(Question::NoGoodCopy)),
+            (true, false) => Side::First,
+            (false, true) => Side::Second,
+        };
+        let source = other(side);
+        if self.of(source).lineage.current.is_none() {
+            return Some(Outcome::Person(Question::WhichFirst(Some(source))));
+        }
+        Some(self.full(source, false))
+    }
+
+    /// Rule 1, for copies that never were paired nor served.
+    fn without_lineage(&self) -> Option<Outcome> {
+        let fresh = |view: &View| view.lineage.current.is_none();
+        // A first resync that was broken off leaves files behind that mean nothing.
+        let empty = |view: &View| view.copy == Copy::Empty || view.target;
+        Some(match (fresh(self.first), fresh(self.second)) {
+            (false, false) => return None,
+            (true, true) => match (empty(self.first), empty(self.second)) {
+                (true, true) => self.full(Side::First, false),
+                (false, true) => Outcome::Person(Question::WhichFirst(Some(Side::First))),
+                (true, false) => Outcome::Person(Question::WhichFirst(Some(Side::Second))),
+                (false, false) => Outcome::Person(Question::WhichFirst(None)),
+            },
+            (true, false) | (false, true) => {
+                let side = if fresh(self.first) { Side::First } else { Side::Second };
+                if !empty(self.of(side)) {
+                    return Some(Outcome::Person(Question::Replace(side)));
+                }
+                self.full(other(side), false)
+            }
+        })
+    }
+
+    /// Rule 1, for copies that are not what hard state describes.
+    fn distrusted(&self) -> Option<Outcome> {
+        for side in [Side::First, Side::Second] {
+            if self.of(side).copy == Copy::Unknown {
+                let both = self.of(other(side)).copy == Copy::Unknown;
+                let question = if both { Question::NoGoodCopy } else { Question::Unknown(side) };
+                return Some(Outcome::Person(question));
+            }
+        }
+        match (self.first.copy == Copy::Edited, self.second.copy == Copy::Edited) {
+            (false, false) => None,
+            (true, true) => Some(Outcome::Person(Question::NoGoodCopy)),
+            (true, false) => Some(self.full(Side::Second, false)),
+            (false, true) => Some(self.full(Side::First, false)),
+        }
+    }
+
+    /// Rule 2.
+    fn inconsistent(&self) -> Option<Outcome> {
+        let side = match (self.first.consistent, self.second.consistent) {
+            (true, true) => return None,
+            (false, false) => return Some(Outcome::Person(Question::NoGoodCopy)),
+            (false, true) => Side::First,
+            (true, false) => Side::Second,
+        };
+        let (bad, good) = (self.of(side), self.of(other(side)));
+        let (current, base) = effective(bad);
+        let older = current.is_some_and(|current| knows(good, current)) && base.is_none();
+        // A node that holds a settled base but whose writes the other took over has an id that the other knows as
+        // history; only an equal current means that this one went on alone.
+        let passed = base.is_some() && current.is_some_and(|current| good.lineage.history.contains(&current));
+        if older || passed || bad.outdated || bad.target {
+            return Some(self.full(other(side), false));
+        }
+        Some(Outcome::Person(Question::NewestInconsistent(side)))
+    }
+
+    /// Rules 3 and 4.
+    fn equal(&self) -> Option<Outcome> {
+        let ((first, first_base), (second, second_base)) = (effective(self.first), effective(self.second));
+        if first != second {
+            return None;
+        }
+        Some(match (first_base.is_some(), second_base.is_some()) {
+            (false, false) => self.pair(self.primary_of_equals()),
+            (false, true) => self.delta(Side::Second),
+            (true, false) | (true, true) => self.delta(Side::First),
+        })
+    }
+
+    fn primary_of_equals(&self) -> Side {
+        let choose = |first: bool| if first { Side::First } else { Side::Second };
+        let (a, b) = (self.first, self.second);
+        if a.rebooted != b.rebooted {
+            return choose(!a.rebooted);
+        }
+        if a.outdated != b.outdated {
+            return choose(!a.outdated);
+        }
+        let primary = |view: &View| view.mode == Mode::Primary;
+        if primary(a) != primary(b) {
+            return choose(primary(a));
+        }
+        if a.term != b.term && (a.role == Role::Primary || b.role == Role::Primary) {
+            let newest = if a.term > b.term { a } else { b };
+            if newest.role == Role::Primary {
+                return choose(a.term > b.term);
+            }
+        }
+        if (a.role == Role::Primary) != (b.role == Role::Primary) {
+            return choose(a.role == Role::Primary);
+        }
+        // Two secondaries resume with the one that offered its role.
+        if a.offer.is_some() != b.offer.is_some() {
+            return choose(a.offer.is_some());
+        }
+        choose(a.term >= b.term)
+    }
+
+    /// Rules 5 and 6.
+    fn follows(&self) -> Option<Outcome> {
+        for side in [Side::First, Side::Second] {
+            let (_, base) = effective(self.of(side));
+            let (current, other_base) = effective(self.of(other(side)));
+            if base.is_some() && base == current {
+                // The other went on as well: rule 5 ends in a split brain.
+                return Some(if other_base.is_none() { self.delta(side) } else { self.split() });
+            }
+        }
+        for side in [Side::First, Side::Second] {
+            let (current, _) = effective(self.of(other(side)));
+            if current.is_some_and(|current| self.of(side).lineage.history.contains(&current)) {
+                return Some(self.full(side, false));
+            }
+        }
+        None
+    }
+
+    /// Rules 7 and 8.
+    fn parted(&self) -> Outcome {
+        let (current, base) = effective(self.first);
+        let ids = current.into_iter().chain(base).chain(self.first.lineage.history.iter().copied());
+        if ids.into_iter().any(|id| knows(self.second, id)) {
+            return self.split();
+        }
+        Outcome::Person(Question::Strangers)
+    }
+
+    fn split(&self) -> Outcome {
+        if self.policy == SplitBrain::Manual {
+            return Outcome::Person(Question::SplitBrain);
+        }
+        let (a, b) = (&self.first.lineage, &self.second.lineage);
+        let serving = |view: &View| view.mode == Mode::Alone;
+        let wrote = (a.wrote_alone, b.wrote_alone);
+        let first = match (serving(self.first), serving(self.second)) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) if a.forced != b.forced => a.forced,
+            (true, true) => a.prim_of_base,
+            (false, false) if wrote == (false, false) => a.prim_of_base,
+            (false, false) if wrote.0 != wrote.1 => wrote.0,
+            (false, false) => return Outcome::Person(Question::SplitBrain),
+        };
+        self.full(if first { Side::First } else { Side::Second }, true)
+    }
+
+    fn pair(&self, primary: Side) -> Outcome {
+        let knows = |view: &View| view.knows_inflight && !view.rebooted;
+        if knows(self.first) && knows(self.second) {
+            return Outcome::Pair(primary);
+        }
+        self.full(primary, false)
+    }
+
+    fn delta(&self, source: Side) -> Outcome {
+        let knows = |view: &View| view.knows_inflight && !view.rebooted;
+        let plan = if knows(self.first) && knows(self.second) { Plan::Delta } else { Plan::Full };
+        self.source(source, plan, false)
+    }
+
+    fn full(&self, source: Side, split: bool) -> Outcome {
+        self.source(source, Plan::Full, split)
+    }
+
+    /// The last door: who is inconsistent, distrusted or recorded outdated is nobody's source.
+    fn source(&self, side: Side, plan: Plan, split: bool) -> Outcome {
+        let view = self.of(side);
+        let fresh = view.lineage.current.is_none();
+        let trusted = match view.copy {
+            Copy::Known => view.consistent,
+            Copy::Empty | Copy::Unlabelled => fresh,
+            Copy::Unexamined | Copy::Unknown | Copy::Edited => false,
+        };
+        let settled_base = view.lineage.base.is_some() && view.lineage.settled;
+        let equals = effective(self.first).0 == effective(self.second).0 && !settled_base;
+        if !trusted || (view.outdated && !equals) {
+            return Outcome::Person(Question::NoGoodCopy);
+        }
+        Outcome::Source { side, plan, split }
+    }
+}

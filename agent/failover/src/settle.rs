@@ -1,0 +1,364 @@
+//! Going on alone: from a new lineage to the right to acknowledge under it.
+//!
+//! Order: the lineage is durable (unsettled), the journal is open, one of the rules (a) to (d) of DESIGN section 5
+//! holds, the `settled` bit is durable, the rule still holds, the replicator is told.
+
+use crate::action::{Action, ReplicatorCommand};
+use crate::config::{ArbiterKind, Isolation};
+use crate::event::ArbiterEvent;
+use crate::failover::Failover;
+use crate::hard::Role;
+use crate::lineage::LineageId;
+use crate::session::{give_up_unsettled, remember};
+use crate::timer::Timer;
+use crate::view::{Mode, Plan};
+
+/// Why going on alone may be settled without the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Cause {
+    /// The rules (a) to (d).
+    Rules,
+    /// As `Rules`; the peer is asked to record itself outdated although this node does not serve.
+    Demand,
+    /// The copy never had a lineage, and a person or both nodes' emptiness chose it.
+    First,
+    /// A person's force.
+    Forced,
+    /// It was settled before.
+    Again,
+}
+
+/// On the way to `Alone`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Settling {
+    pub(crate) cause: Cause,
+    /// Serial of the hard state that carries the `settled` bit.
+    pub(crate) recorded: Option<u64>,
+}
+
+/// What is known from arbiters about the present loss.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Arbiter {
+    asked: Asked,
+    /// The record is this lineage, which was this node's current.
+    pub(crate) held: Option<LineageId>,
+    /// The record is of a lineage that this copy does not follow.
+    pub(crate) foreign: bool,
+    /// It could not be asked.
+    pub(crate) unreachable: bool,
+    /// A reachability arbiter answered this.
+    reachable: Option<bool>,
+}
+
+impl Arbiter {
+    pub(crate) fn answered_isolated(&self) -> bool {
+        self.reachable == Some(false)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+enum Asked {
+    #[default]
+    Nothing,
+    Read,
+    Swap(LineageId),
+    Reachable,
+}
+
+impl Failover {
+    /// A lineage of its own is settled here, durably and in effect.
+    pub(crate) fn settled(&self) -> bool {
+        self.hard.lineage.base.is_some() && self.hard.lineage.settled && !self.recording()
+    }
+
+    /// The `settled` bit is being written.
+    pub(crate) fn recording(&self) -> bool {
+        self.settling.is_some_and(|settling| settling.recorded.is_some())
+    }
+
+    /// Begins a new lineage; `mode` until it is settled.
+    pub(crate) fn begin_alone(&mut self, mode: Mode, cause: Cause) {
+        let forced = cause == Cause::Forced;
+        if forced {
+            give_up_unsettled(&mut self.hard.lineage);
+        }
+        if self.hard.lineage.base.is_none() || forced {
+            let new = self.fresh_lineage();
+            let root = self.fresh_lineage();
+            let prim = self.hard.role == Role::Primary;
+            let lineage = &mut self.hard.lineage;
+            let old = *lineage.current.get_or_insert(root);
+            if lineage.base.is_none() {
+                lineage.base = Some(old);
+                lineage.prim_of_base = prim;
+            }
+            lineage.current = Some(new);
+            remember(lineage, [old]);
+            lineage.settled = false;
+            lineage.wrote_alone = false;
+            lineage.forced = forced;
+            if old != root {
+                self.hard.marker_before = self.hard.marker_before.or(Some(old));
+            }
+            if cause == Cause::First || forced || old == root {
+                self.hard.consistent = true;
+                self.hard.outdated = false;
+                self.hard.target = false;
+            }
+            self.persist();
+        }
+        self.arbiter = Arbiter::default();
+        self.timers.cancel(Timer::Arbiter);
+        self.mode = mode;
+        self.settling = Some(Settling { cause, recorded: None });
+        if cause == Cause::Demand {
+            self.timers.set(Timer::Demand, self.now + self.config.timeout * 2);
+        }
+        if let Some(current) = self.hard.lineage.current {
+            self.open_journal(current);
+        }
+    }
+
+    /// The holder of a settled lineage serves again.
+    pub(crate) fn go_alone_again(&mut self) {
+        self.mode = Mode::Candidate;
+        self.settling = Some(Settling { cause: Cause::Again, recorded: None });
+        if let Some(current) = self.hard.lineage.current {
+            self.open_journal(current);
+        }
+    }
+
+    /// From the open journal to the right to acknowledge.
+    pub(crate) fn rule_settle(&mut self) -> bool {
+        let Some(settling) = self.settling else { return false };
+        let Some(current) = self.hard.lineage.current else { return false };
+        if !self.ready() {
+            return false;
+        }
+        self.open_journal(current);
+        if self.replicator.journal != Some(current) {
+            return self.ask_arbiter();
+        }
+        match settling.recorded {
+            None if settling.cause == Cause::Again => {
+                self.finish_settling(current);
+                true
+            }
+            None => {
+                if self.basis(settling.cause).is_none() {
+                    return self.ask_arbiter();
+                }
+                self.record_settled(settling);
+                true
+            }
+            Some(serial) if self.durable < serial => false,
+            Some(_) => {
+                if let Some(why) = self.basis(settling.cause) {
+                    self.record(false, format!("serves alone: {why}"));
+                    self.finish_settling(current);
+                } else {
+                    // It slept, or the peer is back: nothing was acknowledged under this lineage yet.
+                    self.hard.lineage.settled = false;
+                    self.settling = None;
+                    self.fence("going on alone was no longer safe when it was recorded");
+                    self.persist();
+                }
+                true
+            }
+        }
+    }
+
+    fn record_settled(&mut self, settling: Settling) {
+        if let Some(abandoned) = self.conceded_to_me().flatten() {
+            remember(&mut self.hard.lineage, [abandoned]);
+        }
+        self.hard.lineage.settled = true;
+        if self.hard.role != Role::Primary {
+            self.hard.role = Role::Primary;
+            self.hard.term += 1;
+        }
+        self.hard.offered = false;
+        self.persist();
+        self.settling = Some(Settling { recorded: Some(self.hard.serial), ..settling });
+    }
+
+    fn finish_settling(&mut self, current: LineageId) {
+        self.settling = None;
+        self.mode = Mode::Alone;
+        self.rights.promote = false;
+        self.offer = None;
+        self.fenced_because = None;
+        self.timers.cancel(Timer::Stall);
+        self.resettle();
+        if self.hard.marker_before.is_some() || self.replicator.marked != Some(current) {
+            self.mark(current);
+        }
+        self.join();
+    }
+
+    /// Tells the replicator that operations may be acknowledged alone.
+    pub(crate) fn resettle(&mut self) {
+        if let Some(current) = self.hard.lineage.current {
+            self.replicator.settled = Some(current);
+            self.open_journal(current);
+            self.replicate(ReplicatorCommand::Settle(current));
+        }
+    }
+
+    /// The rule by which going on alone is allowed now, for people.
+    pub(crate) fn basis(&self, cause: Cause) -> Option<&'static str> {
+        match cause {
+            Cause::Forced if self.config.arbiter != ArbiterKind::Lock || self.arbiter.unreachable => {
+                return Some("an administrator forced it");
+            }
+            Cause::First if self.config.arbiter != ArbiterKind::Lock => return Some("the first primary"),
+            Cause::Forced | Cause::First | Cause::Rules | Cause::Demand | Cause::Again => {}
+        }
+        if self.conceded_to_me().is_some() {
+            return Some("the peer recorded that its copy is outdated");
+        }
+        if self.peer_is_my_target() {
+            return Some("the peer is the target of its resynchronisation");
+        }
+        if self.peer_fenced() {
+            return Some("the peer confirmed that it left service");
+        }
+        match self.config.arbiter {
+            ArbiterKind::Lock => {
+                (self.arbiter.held == self.hard.lineage.current).then_some("the arbiter holds its lineage")
+            }
+            ArbiterKind::Reachability => {
+                let silent = self.peer_silent() && self.rights.alone;
+                (silent && self.arbiter.reachable == Some(true)).then_some("the peer is silent, the arbiters answer")
+            }
+            ArbiterKind::None => {
+                let silent = self.peer_silent() && self.rights.alone && cause != Cause::Demand;
+                (silent && self.config.isolation == Isolation::Alone).then_some("the peer is silent on every lan")
+            }
+        }
+    }
+
+    /// Rule (a), first half: the peer's answer to my demand; with the lineage that it gave up.
+    fn conceded_to_me(&self) -> Option<Option<LineageId>> {
+        let conceded = self.peer.view.as_ref()?.conceded?;
+        (Some(conceded.lineage) == self.hard.lineage.current).then_some(conceded.abandoned)
+    }
+
+    /// Rule (a), second half.
+    fn peer_is_my_target(&self) -> bool {
+        let Some(session) = self.session.as_ref() else { return false };
+        session.role == Role::Primary
+            && session.plan != Plan::Repair
+            && self.present().is_some_and(|peer| {
+                peer.entered.is_some_and(|entered| entered.session == session.id)
+                    && peer.outdated
+                    && peer.target
+                    && !peer.consistent
+            })
+    }
+
+    /// Rule (d).
+    pub(crate) fn peer_fenced(&self) -> bool {
+        let lineage = &self.hard.lineage;
+        let base = lineage.base.or(lineage.current);
+        let entitled = match self.mode {
+            Mode::Primary | Mode::Candidate => true,
+            Mode::Second => self.rights.promote,
+            Mode::Stopped | Mode::Waiting | Mode::Target | Mode::Alone => false,
+        };
+        let Some(peer) = self.peer.view.as_deref() else { return false };
+        let Some(fenced) = peer.fenced else { return false };
+        entitled
+            && self.session.is_none()
+            && self.leaving.is_none()
+            && fenced.session.is_some()
+            && fenced.session == self.last_session
+            && Some(fenced.lineage) == base
+            && peer.lineage.base.is_none()
+            && peer.lineage.current == base
+    }
+
+    // Arbiters.
+
+    /// The arbiter's word would help now.
+    fn wants_arbiter(&self) -> bool {
+        let Some(settling) = self.settling else { return self.start_wants_record() };
+        let mutual = self.now.since(self.peer.mutual());
+        match self.config.arbiter {
+            ArbiterKind::None => false,
+            ArbiterKind::Reachability => self.peer_silent() && settling.cause == Cause::Rules,
+            ArbiterKind::Lock => match settling.cause {
+                Cause::First | Cause::Forced => true,
+                Cause::Again => false,
+                Cause::Demand => false,
+                Cause::Rules if self.mode == Mode::Primary => mutual >= self.config.timeout * 6 / 10,
+                Cause::Rules => self.peer_silent(),
+            },
+        }
+    }
+
+    pub(crate) fn ask_arbiter(&mut self) -> bool {
+        if self.timers.is_set(Timer::Arbiter) && !self.timers.is_due(Timer::Arbiter, self.now) {
+            return false;
+        }
+        if !self.wants_arbiter() || self.arbiter.held.is_some() && self.arbiter.held == self.hard.lineage.current {
+            let cancel = self.timers.is_set(Timer::Arbiter);
+            self.timers.cancel(Timer::Arbiter);
+            return cancel;
+        }
+        let patience = self.config.timeout / 5;
+        self.timers.set(Timer::Arbiter, self.now + patience);
+        if self.config.arbiter == ArbiterKind::Reachability {
+            self.arbiter.asked = Asked::Reachable;
+            self.out.push(Action::AskReachable);
+        } else {
+            self.arbiter.asked = Asked::Read;
+            self.out.push(Action::ArbiterRead);
+        }
+        true
+    }
+
+    pub(crate) fn apply_reachable(&mut self, reachable: bool) {
+        if self.arbiter.asked == Asked::Reachable {
+            self.arbiter.asked = Asked::Nothing;
+            self.arbiter.reachable = Some(reachable);
+        }
+    }
+
+    pub(crate) fn apply_arbiter(&mut self, answer: ArbiterEvent) {
+        let asked = std::mem::take(&mut self.arbiter.asked);
+        match (asked, answer) {
+            (Asked::Read, ArbiterEvent::Value(value)) | (Asked::Swap(_), ArbiterEvent::Refused(value)) => {
+                self.arbiter.unreachable = false;
+                self.use_record(value);
+            }
+            (Asked::Swap(new), ArbiterEvent::Swapped(value)) if new == value => {
+                self.arbiter.unreachable = false;
+                self.arbiter.held = Some(new);
+            }
+            (Asked::Read | Asked::Swap(_), ArbiterEvent::Unreachable) => self.arbiter.unreachable = true,
+            (asked, _) => self.arbiter.asked = asked,
+        }
+    }
+
+    /// Rule (b): the record may be swapped only from an id that this copy follows.
+    fn use_record(&mut self, value: Option<LineageId>) {
+        let lineage = &self.hard.lineage;
+        let Some(current) = lineage.current else { return };
+        if value == Some(current) {
+            self.arbiter.held = Some(current);
+            self.arbiter.foreign = false;
+            return;
+        }
+        let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
+        let follows = value.is_none_or(|id| lineage.base == Some(id) || lineage.history.contains(&id));
+        // Who waits with a lineage that was never settled may use the record only if it already is its own.
+        let entitled = self.settling.is_some() || self.hard.lineage.settled;
+        self.arbiter.foreign = !follows;
+        if entitled && (follows || forced) {
+            self.arbiter.asked = Asked::Swap(current);
+            self.timers.set(Timer::Arbiter, self.now + self.config.timeout / 5);
+            self.out.push(Action::ArbiterSwap { expect: value, new: current });
+        }
+    }
+}

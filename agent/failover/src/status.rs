@@ -1,0 +1,263 @@
+//! What people see.
+
+use crate::action::{Phase, State, Status};
+use crate::config::ArbiterKind;
+use crate::failover::Failover;
+use crate::meeting::{Outcome, Question};
+use crate::procedure::Posture;
+use crate::replicator::Process;
+use crate::start::Goal;
+use crate::view::{Copy, Mode, Plan};
+
+type Sentence = (Phase, String, Option<String>);
+
+impl Failover {
+    /// State, reason, and the command to type where a person is awaited.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.state();
+        let (phase, reason, hint) = self.sentence(state);
+        Status {
+            state,
+            phase,
+            reason,
+            hint,
+            uptodate: self.uptodate(),
+            consistent: self.hard.consistent,
+            lineage: self.hard.lineage.current,
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.mode {
+            Mode::Stopped => {
+                if self.service.busy() && !self.service.cleaning() {
+                    State::Wait
+                } else {
+                    State::Stop
+                }
+            }
+            Mode::Waiting => State::Wait,
+            Mode::Target | Mode::Second => State::Second,
+            Mode::Candidate => match self.service.posture {
+                Posture::Second => State::Second,
+                Posture::Down | Posture::Idle | Posture::Prim | Posture::Alone => State::Wait,
+            },
+            Mode::Primary => {
+                if self.session.as_ref().is_some_and(|session| session.paired) || self.service.posture == Posture::Prim {
+                    State::Prim
+                } else if self.service.posture == Posture::Alone {
+                    State::Alone
+                } else {
+                    State::Wait
+                }
+            }
+            Mode::Alone => State::Alone,
+        }
+    }
+
+    fn uptodate(&self) -> bool {
+        match self.mode {
+            Mode::Alone | Mode::Primary => true,
+            Mode::Second => self.session.as_ref().is_some_and(|session| session.paired) || self.rights.promote,
+            Mode::Candidate => self.hard.consistent && !self.hard.outdated,
+            Mode::Stopped | Mode::Waiting | Mode::Target => {
+                self.hard.consistent && !self.hard.outdated && self.hard.lineage.base.is_some() && self.hard.lineage.settled
+            }
+        }
+    }
+
+    fn sentence(&self, state: State) -> Sentence {
+        let peer = &self.config.peer;
+        if let Some(closing) = self.closing {
+            let reason = match closing.goal {
+                Goal::Stop => "stopping".to_owned(),
+                Goal::Again => "restarting".to_owned(),
+                Goal::Meet => format!("leaves service: {peer} keeps its data"),
+                Goal::Swap => format!("hands over to {peer}"),
+            };
+            return (Phase::Transient, reason, None);
+        }
+        let running = self.service.busy();
+        match state {
+            State::Stop if self.service.cleaning() => (Phase::Transient, "removing what an earlier run left".to_owned(), None),
+            State::Stop => (Phase::Ready, "stopped".to_owned(), Some(self.type_("start"))),
+            State::Wait => self.waiting(),
+            State::Alone if running => (Phase::Transient, "entering service".to_owned(), None),
+            State::Alone => self.alone(),
+            State::Prim if running => (Phase::Transient, "entering service".to_owned(), None),
+            State::Prim if self.session.as_ref().is_none_or(|session| !session.paired) => {
+                (Phase::Transient, format!("operations wait: the session with {peer} is interrupted"), None)
+            }
+            State::Prim => (Phase::Ready, self.service.failure.clone().unwrap_or_else(|| format!("{peer} is in step")), None),
+            State::Second => self.second(),
+        }
+    }
+
+    fn alone(&self) -> Sentence {
+        let peer = &self.config.peer;
+        let reason = if let Some(failure) = &self.service.failure {
+            failure.clone()
+        } else if self.session.is_some() {
+            format!("{peer} is being resynchronised")
+        } else if let Some(view) = self.present() {
+            match view.mode {
+                Mode::Stopped => format!("{peer} is stopped"),
+                Mode::Waiting | Mode::Target | Mode::Second | Mode::Candidate | Mode::Primary | Mode::Alone => {
+                    format!("{peer} is not ready to be resynchronised")
+                }
+            }
+        } else {
+            format!("{peer} is not heard")
+        };
+        (Phase::Ready, reason, None)
+    }
+
+    fn second(&self) -> Sentence {
+        let peer = &self.config.peer;
+        if self.mode == Mode::Candidate {
+            return (Phase::Transient, format!("{peer} is lost: taking over"), None);
+        }
+        if let Some(session) = &self.session {
+            if self.mode == Mode::Target {
+                let what = match session.plan {
+                    Plan::Repair => "operations in flight are being repaired",
+                    Plan::Delta => "resynchronising what changed",
+                    Plan::Full => "resynchronising in full",
+                };
+                return (Phase::Transient, format!("{what} from {peer}"), None);
+            }
+            if self.service.busy() {
+                return (Phase::Transient, "starting".to_owned(), None);
+            }
+            let right = if self.rights.promote { "" } else { ", not yet confirmed as ready to take over" };
+            let phase = if self.rights.promote { Phase::Ready } else { Phase::Transient };
+            return (phase, format!("in step with {peer}{right}"), None);
+        }
+        (Phase::Transient, format!("the session with {peer} is interrupted"), None)
+    }
+
+    fn waiting(&self) -> Sentence {
+        if let Some(blocked) = &self.blocked {
+            return (Phase::Blocked, blocked.reason.clone(), blocked.hint.clone());
+        }
+        if self.service.busy() || !matches!(self.replicator.process, Process::Ready) {
+            let reason = self.fenced_because.clone().unwrap_or_else(|| "starting".to_owned());
+            return (Phase::Transient, reason, None);
+        }
+        if self.settling.is_some() {
+            return (Phase::Transient, self.settling_sentence(), None);
+        }
+        if let Some(peer) = self.present() {
+            return self.waiting_with(&peer.clone());
+        }
+        self.waiting_alone()
+    }
+
+    fn settling_sentence(&self) -> String {
+        if self.config.arbiter == ArbiterKind::Lock && self.arbiter.unreachable {
+            return "the arbiter does not answer".to_owned();
+        }
+        "about to serve".to_owned()
+    }
+
+    /// The peer is heard, but there is no session.
+    fn waiting_with(&self, peer: &crate::view::View) -> Sentence {
+        let name = &self.config.peer;
+        match self.outcome(peer) {
+            Outcome::Person(question) => self.question(question),
+            Outcome::Pair(_) | Outcome::Source { .. } if self.conceded.is_some() && peer.demand.is_some() => {
+                (Phase::Transient, format!("{name} goes on without this copy"), None)
+            }
+            Outcome::Pair(_) | Outcome::Source { .. } if peer.meetable => {
+                (Phase::Transient, format!("meeting {name}"), None)
+            }
+            Outcome::Pair(_) | Outcome::Source { .. } | Outcome::NotYet => {
+                if peer.mode == Mode::Stopped {
+                    let hint = format!("safectl start {} --on {name}", self.config.module);
+                    return (Phase::Blocked, format!("{name} is stopped, and this copy alone cannot tell whether it is the newest"), Some(hint));
+                }
+                (Phase::Transient, format!("waits for {name}"), None)
+            }
+        }
+    }
+
+    fn waiting_alone(&self) -> Sentence {
+        let name = &self.config.peer;
+        let lineage = &self.hard.lineage;
+        let forced = format!("{} --force", self.type_("prim"));
+        if lineage.current.is_none() {
+            if self.yields || self.only_second {
+                return (Phase::Blocked, format!("waits for {name}, to follow it"), None);
+            }
+            return (Phase::Blocked, format!("first start: {name} is not heard"), Some(self.type_("prim")));
+        }
+        if self.replicator.copy == Copy::Unknown {
+            return self.question(Question::Unknown(self.config.side));
+        }
+        if !self.good_copy() {
+            return (Phase::Blocked, format!("this copy is not the newest: waits for {name}"), Some(forced));
+        }
+        if self.only_second || self.yields {
+            return (Phase::Blocked, format!("waits for {name}, to follow it"), None);
+        }
+        if lineage.base.is_some() && lineage.settled {
+            if self.config.arbiter == ArbiterKind::Lock && self.arbiter.unreachable {
+                return (Phase::Blocked, "the arbiter does not answer".to_owned(), Some(forced));
+            }
+            if self.arbiter.foreign {
+                return (Phase::Blocked, format!("the arbiter's record says that {name} went on"), Some(forced));
+            }
+            return (Phase::Transient, format!("waits for {name} for {:?}", self.config.start_wait), None);
+        }
+        let reason = self.fenced_because.clone().map_or_else(
+            || format!("cannot know whether {name} went on without this copy: waits for it"),
+            |why| format!("left service, {why}: waits for {name}"),
+        );
+        (Phase::Blocked, reason, Some(forced))
+    }
+
+    fn question(&self, question: Question) -> Sentence {
+        let module = &self.config.module;
+        let on = |verb: &str, side, flag: &str| format!("safectl {verb} {module} --on {}{flag}", self.name_of(side));
+        let other = &self.config.peer;
+        let (reason, hint) = match question {
+            Question::WhichFirst(Some(side)) => {
+                (format!("first start: {} has the data", self.name_of(side)), on("prim", side, ""))
+            }
+            Question::WhichFirst(None) => (
+                "first start: both nodes have data; which one counts?".to_owned(),
+                format!("{}, then on the other node: safectl second {module} --on {other} --force", self.type_("prim")),
+            ),
+            Question::Replace(side) => (
+                format!("the data of {} would be replaced", self.name_of(side)),
+                on("second", side, " --force"),
+            ),
+            Question::Unknown(side) => (
+                format!("the directories of {} are not those that it knew (disk not mounted, replaced or reverted?)", self.name_of(side)),
+                on("second", side, " --full"),
+            ),
+            Question::NoGoodCopy => (
+                "neither copy can be trusted by itself".to_owned(),
+                format!("{} --force (the other node loses what only it has)", self.type_("prim")),
+            ),
+            Question::NewestInconsistent(side) => (
+                format!("the newest writes are on {}, whose copy is inconsistent", self.name_of(side)),
+                on("prim", side, " --force"),
+            ),
+            Question::SplitBrain => (
+                "both nodes went on alone: one must give up its changes".to_owned(),
+                format!("safectl second {module} --on NODE --force, NODE being the one whose changes are given up"),
+            ),
+            Question::Strangers => (
+                "the copies have no history in common".to_owned(),
+                format!("safectl second {module} --on NODE --force, NODE being the one whose data is replaced"),
+            ),
+        };
+        (Phase::Blocked, reason, Some(hint))
+    }
+
+    fn type_(&self, verb: &str) -> String {
+        format!("safectl {verb} {} --on {}", self.config.module, self.config.node)
+    }
+}
