@@ -30,6 +30,7 @@ pub mod linux;
 pub mod module;
 pub mod node;
 pub mod place;
+pub mod postgres;
 pub mod prerequisites;
 pub mod process;
 pub mod program;

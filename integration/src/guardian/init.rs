@@ -21,6 +21,8 @@ pub(super) fn run(charge: &Charge) -> Result<()> {
     if let Some(disk) = &charge.disk {
         linux::mount_over(disk, DISK)?;
         linux::mount_fresh("tmpfs", "/run")?;
+        // Shared memory is gone with its host.
+        linux::mount_fresh("tmpfs", "/dev/shm")?;
     }
     writeln!(std::io::stdout(), "ready")?;
     // The guardian holds the other end: it ended if this does.

@@ -1,0 +1,220 @@
+//! PostgreSQL as a mirror module, with clients that remember which commits were acknowledged.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::cluster::Cluster;
+use crate::error::{Context as _, Error, Result};
+use crate::eventually::{eventually, eventually_true};
+use crate::host::Host;
+use crate::module::Module;
+use crate::node::Node;
+use crate::process;
+use crate::program::Program;
+
+mod bench;
+mod committer;
+
+pub use bench::Bench;
+pub use committer::Committers;
+
+/// Name of the module.
+pub const MODULE: &str = "postgres";
+
+/// Its replicated directory.
+pub const DIRECTORY: &str = "/srv/data/postgres";
+
+/// Its virtual address.
+pub const ADDRESS: &str = "10.99.0.70";
+
+/// Recovery of the database included.
+const AGAIN: Duration = Duration::from_secs(90);
+
+/// Where Debian has the newest server.
+fn programs() -> Result<PathBuf> {
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").context(|| "apt-get install postgresql".to_owned())?;
+    let newest = versions.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    let newest = newest.context(|| "no server in /usr/lib/postgresql".to_owned())?;
+    Ok(PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin")))
+}
+
+/// The module.
+pub fn module() -> Result<Module> {
+    let programs = programs()?.display().to_string();
+    Ok(Module::mirror(MODULE)
+        .replicate(DIRECTORY)
+        .address(&format!("{ADDRESS}/24"))
+        .section(&format!("[env]\nPGDATA = \"{DIRECTORY}/data\"\nPROGRAMS = \"{programs}\""))
+        .script("start_prim", START)
+        .script("stop_prim", STOP))
+}
+
+/// Makes the database at the very first start. `postmaster.pid` may be of the other host, where that number means
+/// another process; safed has seen to it that no other server runs on this directory.
+const START: &str = r#"
+set -e
+install -d -o postgres -g postgres /run/postgresql
+touch /srv/postgres.log && chown postgres /srv/postgres.log
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    install -d -o postgres -g postgres -m 700 "$PGDATA"
+    runuser -u postgres -- "$PROGRAMS/initdb" --pgdata "$PGDATA" --auth trust --no-locale --encoding UTF8 --data-checksums
+    cat >>"$PGDATA/postgresql.conf" <<CONF
+listen_addresses = '*'
+unix_socket_directories = '/run/postgresql'
+shared_buffers = 32MB
+max_wal_size = 128MB
+CONF
+    echo 'host all all 10.99.0.0/24 trust' >>"$PGDATA/pg_hba.conf"
+fi
+rm -f "$PGDATA/postmaster.pid"
+exec runuser -u postgres -- "$PROGRAMS/pg_ctl" --pgdata "$PGDATA" --wait --timeout 120 --log /srv/postgres.log start
+"#;
+
+/// Fast at first, immediate when forced.
+const STOP: &str = r#"
+mode=fast
+[ "$SAFE_ACTION" = force ] || [ "${3:-}" = force ] && mode=immediate
+runuser -u postgres -- "$PROGRAMS/pg_ctl" --pgdata "$PGDATA" status >/dev/null 2>&1 || exit 0
+exec runuser -u postgres -- "$PROGRAMS/pg_ctl" --pgdata "$PGDATA" --mode "$mode" --wait --timeout 60 stop
+"#;
+
+/// The connection parameters of every client: a dead server is noticed within seconds.
+fn connection() -> String {
+    format!(
+        "host={ADDRESS} user=postgres dbname=postgres connect_timeout=2 tcp_user_timeout=3000 keepalives_idle=1 \
+         keepalives_interval=1 keepalives_count=3"
+    )
+}
+
+/// A protected database: cluster, clients' host.
+#[derive(Debug)]
+pub struct Database {
+    /// The cluster.
+    pub cluster: Cluster,
+    outside: Host,
+}
+
+impl Database {
+    /// Starts it; n1 is PRIM, the tables are made.
+    pub fn start(name: &str) -> Result<Self> {
+        let cluster = Cluster::two_nodes(name)?;
+        let outside = cluster.client("client", 100)?;
+        cluster.start_module(&module()?)?;
+        let database = Self { cluster, outside };
+        database.fill()?;
+        Ok(database)
+    }
+
+    /// The server on n1 without a daemon, on a directory that nothing protects: it shows what the checks see when
+    /// something is lost.
+    pub fn by_hand(name: &str) -> Result<Self> {
+        let cluster = Cluster::bare(name)?;
+        let outside = cluster.client("client", 100)?;
+        let scripts = cluster.write_module(&module()?)?.join("scripts");
+        let node = cluster.node(0);
+        node.shell(&format!("mkdir -p {DIRECTORY}; ip address add {ADDRESS}/24 dev eth0"))?;
+        let start = node.program(&scripts.join("start_prim").to_string_lossy())?;
+        start.env("PGDATA", format!("{DIRECTORY}/data")).env("PROGRAMS", programs()?).run()?;
+        let database = Self { cluster, outside };
+        database.fill()?;
+        Ok(database)
+    }
+
+    fn fill(&self) -> Result<()> {
+        self.sql("CREATE TABLE commits (worker int, serial int, filler text, PRIMARY KEY (worker, serial))")?;
+        self.client("pgbench")?.args(["--initialize", "--quiet", "--scale", "2", &connection()]).run()?;
+        Ok(())
+    }
+
+    /// A program of PostgreSQL on the clients' host.
+    fn client(&self, program: &str) -> Result<Program> {
+        self.outside.program(&programs()?.join(program).to_string_lossy())
+    }
+
+    /// What a statement answers, through the virtual address.
+    pub fn sql(&self, statement: &str) -> Result<String> {
+        self.client("psql")?.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, &connection()]).run()
+    }
+
+    /// Clients that insert and remember.
+    pub fn committers(&self, workers: u32) -> Result<Committers> {
+        let program = self.client("psql")?.args(["-qAtX", &connection()]);
+        Ok(Committers::start(&program, &self.outside.log("psql"), workers))
+    }
+
+    /// The usual load of pgbench, restarted whenever it loses its server.
+    pub fn bench(&self) -> Result<Bench> {
+        let program = self.client("pgbench")?.args(["--client", "3", "--time", "3600", &connection()]);
+        Ok(Bench::start(&program, &self.outside.log("pgbench")))
+    }
+
+    /// Waits until the server answers.
+    pub fn answers(&self) -> Result<()> {
+        eventually(AGAIN, "the database answers", || self.sql("SELECT 1").map(Some)).map(|_| ())
+    }
+
+    /// Time from `moment` to the first commit that was asked for after it.
+    pub fn commits_after(&self, committers: &Committers, moment: Instant) -> Result<Duration> {
+        let first = eventually(AGAIN, "a commit", || Ok(committers.first_after(moment)))?;
+        Ok(first.saturating_duration_since(moment))
+    }
+
+    /// Acknowledged commits that are not in the database.
+    pub fn lost(&self, committers: &Committers) -> Result<usize> {
+        let acknowledged = committers.acknowledged();
+        let text = self.sql("SELECT worker, serial FROM commits")?;
+        let present: std::collections::BTreeSet<_> = text.lines().filter_map(committer::parse).collect();
+        Ok(acknowledged.iter().filter(|commit| !present.contains(*commit)).count())
+    }
+
+    /// An error unless the books of pgbench balance and pg_amcheck finds nothing.
+    pub fn check(&self) -> Result<()> {
+        let sums = self.sql(BALANCE)?;
+        let sums: Vec<_> = sums.split('|').collect();
+        if sums.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(Error::new(format!("the books do not balance: {sums:?}")));
+        }
+        let check =
+            self.client("pg_amcheck")?.args(["--install-missing", "--heapallindexed", "--all", "--host"]);
+        let said = check.args([ADDRESS, "--username", "postgres"]).deadline(AGAIN).output()?;
+        if said.code != 0 || !said.out.trim().is_empty() {
+            return Err(Error::new(format!("pg_amcheck: {} {}", said.out.trim(), said.err.trim())));
+        }
+        Ok(())
+    }
+
+    /// Stops every process of the server where it is, compares both copies, and lets it go on.
+    pub fn compare(&self, primary: &Node) -> Result<()> {
+        let pids = primary.running("postgres")?;
+        if pids.is_empty() {
+            return Err(Error::new(format!("no server runs on {}", primary.name)));
+        }
+        let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
+        send(Signal::STOP);
+        // What was on its way to the other disk when they stopped, arrives.
+        let equal = eventually(Duration::from_secs(10), "both copies are equal", || {
+            crate::tree::assert_equal(&self.cluster, DIRECTORY).map(Some)
+        });
+        send(Signal::CONT);
+        equal
+    }
+
+    /// Waits until this node is PRIM and the other SECOND.
+    pub fn wait_pair(&self, primary: &Node) -> Result<()> {
+        self.cluster.wait_pair(MODULE, &primary.name)
+    }
+
+    /// Waits until the committers got on by so many.
+    pub fn commits(&self, committers: &Committers, more: usize) -> Result<()> {
+        let enough = committers.count() + more;
+        eventually_true(AGAIN, &format!("{more} more commits"), || committers.count() >= enough)
+    }
+}
+
+/// In one snapshot: every transaction of pgbench adds the same to all four.
+const BALANCE: &str = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), \
+    (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT sum(bbalance) FROM pgbench_branches), \
+    (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
