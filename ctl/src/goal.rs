@@ -61,20 +61,27 @@ pub(crate) struct Pursuit {
     goal: Goal,
     synced: bool,
     before: Vec<Entry>,
+    /// Nodes seen in another state than before, or in the same one anew.
     moved: BTreeSet<String>,
+    /// Nodes seen in another phase than before.
+    stirred: BTreeSet<String>,
 }
 
 impl Pursuit {
     /// `before`: the module's status before the command. `synced`: the copies must be in step, too.
     pub(crate) fn new(goal: Goal, synced: bool, before: &[Entry]) -> Self {
-        Self { goal, synced, before: before.to_vec(), moved: BTreeSet::new() }
+        Self { goal, synced, before: before.to_vec(), moved: BTreeSet::new(), stirred: BTreeSet::new() }
     }
 
     /// Judges the status of one module.
     pub(crate) fn judge(&mut self, now: &[Entry]) -> Verdict {
         for entry in now {
-            if self.has_moved(entry) {
+            let before = find(&self.before, &entry.node);
+            if before.is_none_or(|before| before.since != entry.since || before.state != entry.state) {
                 self.moved.insert(entry.node.clone());
+            }
+            if before.is_none_or(|before| before.phase != entry.phase) {
+                self.stirred.insert(entry.node.clone());
             }
         }
         let verdict = self.judge_goal(now);
@@ -84,7 +91,9 @@ impl Pursuit {
     fn judge_goal(&self, now: &[Entry]) -> Verdict {
         match &self.goal {
             Goal::Runs(nodes) | Goal::RunsOn(nodes) => self.all(now, nodes, runs),
-            Goal::RunsAgain(nodes) => self.all(now, nodes, |entry| runs(entry) && self.left(entry)),
+            Goal::RunsAgain(nodes) => {
+                self.all(now, nodes, |entry| runs(entry) && self.moved.contains(&entry.node))
+            }
             Goal::Stopped(nodes) => self.all(now, nodes, |entry| entry.state == State::Stop),
             Goal::Serves(node) => match find(now, node) {
                 Some(entry) if entry.state == State::Second && entry.is_ready() => {
@@ -113,10 +122,11 @@ impl Pursuit {
             };
         }
         if let Some(entry) = open.iter().find(|entry| self.gave_up(entry)) {
-            let reason = entry.reason.clone().unwrap_or_else(|| "it stopped again".to_owned());
-            return match &entry.hint {
-                Some(hint) => Verdict::Person { node: entry.node.clone(), reason, hint: hint.clone() },
-                None => Verdict::Failed(format!("{} is stopped: {reason}", entry.node)),
+            let reason = entry.reason.as_deref().unwrap_or("it stopped again");
+            return if entry.awaits_person() {
+                person(entry)
+            } else {
+                Verdict::Failed(format!("{} did not start: {reason}", entry.node))
             };
         }
         let stuck = open.iter().all(|entry| entry.awaits_person() || entry.state == State::Unknown);
@@ -128,22 +138,17 @@ impl Pursuit {
 
     /// It was on its way up and stopped again, or never left STOP for a new reason.
     fn gave_up(&self, entry: &Entry) -> bool {
-        if entry.state != State::Stop || matches!(self.goal, Goal::Stopped(_)) {
+        if entry.state != State::Stop
+            || entry.phase == Some(Phase::Transient)
+            || matches!(self.goal, Goal::Stopped(_))
+        {
             return false;
         }
         let before = find(&self.before, &entry.node);
-        let new_reason = entry.reason.is_some()
-            && entry.phase == Some(Phase::Blocked)
+        let new_reason = entry.phase == Some(Phase::Blocked)
+            && entry.reason.is_some()
             && before.is_none_or(|before| before.reason != entry.reason);
-        // On the way of a stopstart STOP is passed through.
-        let passing = matches!(self.goal, Goal::RunsAgain(_)) && entry.reason.is_none();
-        new_reason || (!passing && self.was_running_or_waiting(entry))
-    }
-
-    fn was_running_or_waiting(&self, entry: &Entry) -> bool {
-        let stopped_before =
-            find(&self.before, &entry.node).is_some_and(|before| before.state == State::Stop);
-        self.moved.contains(&entry.node) && (stopped_before || matches!(self.goal, Goal::RunsAgain(_)))
+        new_reason || self.moved.contains(&entry.node)
     }
 
     fn swapped(&self, now: &[Entry], from: &str, to: &str) -> Verdict {
@@ -152,7 +157,7 @@ impl Pursuit {
             return Verdict::Reached;
         }
         let back = old.state.serves() && old.is_ready() && new.state == State::Second && new.is_ready();
-        if back && self.moved.contains(from) {
+        if back && (self.moved.contains(from) || self.stirred.contains(from)) {
             let reason = old.reason.clone().or_else(|| new.reason.clone()).unwrap_or_default();
             return Verdict::Failed(format!("the roles were not exchanged: {from} serves again. {reason}"));
         }
@@ -198,17 +203,6 @@ impl Pursuit {
             None if open.is_empty() => Verdict::Reached,
             None => Verdict::Pending,
         }
-    }
-
-    fn left(&self, entry: &Entry) -> bool {
-        self.moved.contains(&entry.node)
-    }
-
-    fn has_moved(&self, entry: &Entry) -> bool {
-        let before = find(&self.before, &entry.node);
-        before.is_none_or(|before| {
-            before.since != entry.since || before.state != entry.state || before.phase != entry.phase
-        })
     }
 }
 

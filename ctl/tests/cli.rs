@@ -90,13 +90,15 @@ fn resync() -> Vec<ModuleStatus> {
 
 #[test]
 fn status_of_a_healthy_pair() {
-    let fake = Fake::start(Script { status: pair(), ..Script::default() });
+    let [first, second] = pair().try_into().unwrap();
+    let status = vec![with(first, "n2 is in step", ""), with(second, "in step with n1", "")];
+    let fake = Fake::start(Script { status, ..Script::default() });
     let said = on(&fake, &["status"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     insta::assert_snapshot!(said.out, @r"
-    MODULE  NODE  STATE     PHASE  DATA        ADDRESS
-    db      n1    ● PRIM    ready  up to date  10.99.0.50
-    db      n2    ● SECOND  ready  up to date  -
+    MODULE  NODE  STATE     PHASE  DATA        ADDRESS     REASON
+    db      n1    ● PRIM    ready  up to date  10.99.0.50  n2 is in step
+    db      n2    ● SECOND  ready  up to date  -           in step with n1
     ");
 }
 
@@ -110,13 +112,12 @@ fn status_says_what_to_type_within_80_columns() {
     let fake = Fake::start(Script { status: vec![waits, away], ..Script::default() });
     let said = on(&fake, &["status", "db"]);
     insta::assert_snapshot!(said.out, @r"
-    MODULE  NODE  STATE      PHASE    DATA        ADDRESS
+    MODULE  NODE  STATE      PHASE    DATA        ADDRESS  REASON
     db      n1    ▲ WAIT     blocked  up to date  -
         the copies on n1 and n2 have changes of their own and nothing in common, so
         that a person must say which one is to be kept
         type: safectl prim db --on n1
-    db      n2    ✖ UNKNOWN  -        -           -
-        the node does not answer
+    db      n2    ✖ UNKNOWN  -        -           -        the node does not answer
     ");
     assert!(said.out.lines().all(|line| line.chars().count() <= 80));
 }
@@ -230,7 +231,7 @@ fn a_start_that_fails_is_exit_code_2_with_the_reason() {
     });
     let said = on(&fake, &["start", "db", "--on", "n1"]);
     assert_eq!(said.code, 2, "{}", said.err);
-    assert!(said.err.contains("error: n1 is stopped: /srv/db is missing"), "{}", said.err);
+    assert!(said.err.contains("error: n1 did not start: /srv/db is missing"), "{}", said.err);
     assert!(said.err.contains("safectl log db"), "{}", said.err);
 }
 
@@ -339,7 +340,7 @@ fn wrong_usage_is_exit_code_64() {
         &["wait", "db", "--state", "PRIMARY"],
         &["cluster", "init", "--name", "Demo", "--node", "n1", "--address", "default=10.0.0.1"],
         &["cluster", "init", "--name", "demo", "--node", "n1", "--address", "10.0.0.1"],
-        &["cluster", "invite", "--ttl", "1s"],
+        &["cluster", "invite", "--ttl", "8d"],
         &["cluster", "join", "no token!", "--node", "n2", "--address", "default=10.0.0.2"],
         &["status", "--endpoint", "https://n1:9400"],
         &["status", "--cert", "x"],
@@ -454,7 +455,7 @@ fn modules_are_checked_here_and_installed_there() {
     std::fs::write(directory.join("module.toml"), "[module]\nname = \"db\"\nkind = \"miror\"\n").unwrap();
     let said = on(&fake, &["module", "validate", shown]);
     assert_eq!(said.code, 1);
-    assert!(said.out.starts_with("module.toml:3: error: unknown value \"miror\""), "{}", said.out);
+    assert!(said.out.starts_with("module.toml:3: error: kind: unknown value \"miror\""), "{}", said.out);
     let said = on(&fake, &["module", "install", shown]);
     assert_eq!(said.code, 2);
     assert!(said.err.contains("nothing was installed"), "{}", said.err);

@@ -149,12 +149,12 @@ fn every_wrong_key_is_found_with_its_line_and_a_suggestion() {
                 [[replicate]]\npath = \"/srv\"\nexcludes = []\n\n[[address]]\nip = \"10.0.0.1\"\n";
     let messages = refused(text);
     let expect = [
-        "module.toml:3: error: unknown value \"miror\"; did you mean \"mirror\"?",
+        "module.toml:3: error: kind: unknown value \"miror\"; did you mean \"mirror\"?",
         "module.toml:4: error: unknown key \"maxloop\"; did you mean \"max_loop\"?",
         "module.toml:6: error: unknown key \"heartbaet\"; did you mean \"heartbeat\"?",
-        "module.toml:9: error: invalid type: integer 3, expected a text in quotes",
+        "module.toml:9: error: timeout: invalid type: integer 3, expected a text in quotes",
         "module.toml:13: error: unknown key \"excludes\"; did you mean \"exclude\"?",
-        "module.toml:16: error: \"10.0.0.1\" has no prefix length; write it as in \"192.168.1.50/24\"",
+        "module.toml:16: error: ip: \"10.0.0.1\" has no prefix length; write it as in \"192.168.1.50/24\"",
     ];
     assert_eq!(messages.len(), expect.len(), "{messages:#?}");
     for (message, start) in messages.iter().zip(expect) {

@@ -108,8 +108,8 @@ async fn init(context: &Context, args: InitArgs) -> Result<Exit, Failure> {
 
 async fn invite(context: &Context, args: InviteArgs) -> Result<Exit, Failure> {
     let seconds = args.ttl.as_secs();
-    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (60..=604_800).contains(ttl)) else {
-        return Err(Failure::usage("--ttl is 1m to 7d"));
+    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (1..=604_800).contains(ttl)) else {
+        return Err(Failure::usage("--ttl is 1s to 7d"));
     };
     let client = Client::connect(context).await?;
     let answer = client.call(client.cluster().invite(InviteRequest { ttl_s })).await?;

@@ -100,10 +100,9 @@ fn address(entry: &Entry) -> Cell {
 }
 
 fn notes(table: &mut Table, entry: &Entry) {
-    if let Some(reason) = &entry.reason {
-        table.note(reason.clone());
-    } else if entry.state == State::Unknown {
-        table.note("the node does not answer");
+    let absent = (entry.state == State::Unknown).then(|| "the node does not answer".to_owned());
+    if let Some(reason) = entry.reason.clone().or(absent) {
+        table.remark("REASON", reason);
     }
     if let Some(resync) = &entry.data.resync {
         table.note(progress(resync));

@@ -70,15 +70,17 @@ fn a_start_that_ends_in_stop_has_failed() {
     let mut pursuit = Pursuit::new(Goal::Runs(both()), false, &stopped());
     let now = [entry("n1", Wait, Transient, 5), entry("n2", Stop, Ready, 1)];
     assert_eq!(pursuit.judge(&now), Verdict::Pending);
+    let now = [entry("n1", Stop, Transient, 6), entry("n2", Stop, Ready, 1)];
+    assert_eq!(pursuit.judge(&now), Verdict::Pending);
     let now = [with(entry("n1", Stop, Ready, 6), "start_prim failed", ""), entry("n2", Stop, Ready, 1)];
-    assert_eq!(pursuit.judge(&now), Verdict::Failed("n1 is stopped: start_prim failed".to_owned()));
+    assert_eq!(pursuit.judge(&now), Verdict::Failed("n1 did not start: start_prim failed".to_owned()));
 }
 
 #[test]
 fn a_start_refused_in_stop_has_failed() {
     let mut pursuit = Pursuit::new(Goal::Runs(both()), false, &stopped());
     let now = [with(entry("n1", Stop, Blocked, 1), "/srv/db is missing", ""), entry("n2", Stop, Ready, 1)];
-    assert_eq!(pursuit.judge(&now), Verdict::Failed("n1 is stopped: /srv/db is missing".to_owned()));
+    assert_eq!(pursuit.judge(&now), Verdict::Failed("n1 did not start: /srv/db is missing".to_owned()));
 }
 
 #[test]

@@ -45,18 +45,27 @@ pub(crate) struct Table {
     below: Vec<String>,
     /// The last column holds sentences and is wrapped; else no cell is.
     prose: bool,
+    /// Name of the column of remarks.
+    remarks: &'static str,
 }
 
 #[derive(Debug)]
 struct Row {
     cells: Vec<Cell>,
+    remark: Option<String>,
     notes: Vec<String>,
 }
 
 impl Table {
     /// A table of short words.
     pub(crate) fn new(header: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { header: header.into_iter().collect(), rows: Vec::new(), below: Vec::new(), prose: false }
+        Self {
+            header: header.into_iter().collect(),
+            rows: Vec::new(),
+            below: Vec::new(),
+            prose: false,
+            remarks: "",
+        }
     }
 
     /// A table with sentences in its last column.
@@ -65,7 +74,16 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.rows.push(Row { cells: cells.into_iter().collect(), notes: Vec::new() });
+        self.rows.push(Row { cells: cells.into_iter().collect(), remark: None, notes: Vec::new() });
+    }
+
+    /// A sentence to the last row: in one more column named `name` where all of it has room there, else under the row
+    /// (not for tables with prose).
+    pub(crate) fn remark(&mut self, name: &'static str, remark: impl Into<String>) {
+        self.remarks = name;
+        if let Some(row) = self.rows.last_mut() {
+            row.remark = Some(remark.into());
+        }
     }
 
     /// A sentence under the last row (not for tables with prose).
@@ -84,21 +102,39 @@ impl Table {
     pub(crate) fn render(&self, width: u16) -> String {
         let mut lines = Vec::new();
         if !self.rows.is_empty() {
-            let mut table =
-                self.styled(width).lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
-            if self.prose {
-                lines.append(&mut table);
-            } else {
-                let mut table = table.into_iter();
-                lines.extend(table.next());
-                for (line, row) in table.zip(&self.rows) {
-                    lines.push(line);
-                    lines.extend(row.notes.iter().flat_map(|note| wrap(note, width)));
-                }
-            }
+            let table = self.styled(width).lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+            lines = if self.prose { table } else { self.annotated(table, width) };
         }
         lines.extend(self.below.iter().cloned());
         lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The lines with the remarks beside them and the notes under them.
+    fn annotated(&self, table: Vec<String>, width: u16) -> Vec<String> {
+        let widest = table.iter().map(|line| shown_width(line)).max().unwrap_or(0) + 2;
+        let room = usize::from(width).saturating_sub(widest);
+        let fits = |row: &Row| row.remark.as_ref().is_some_and(|remark| shown_width(remark) <= room);
+        let beside = |line: &str, remark: &str| {
+            let gap = " ".repeat(widest.saturating_sub(shown_width(line)));
+            format!("{line}{gap}{remark}")
+        };
+        let mut table = table.into_iter();
+        let mut lines: Vec<String> = table.next().into_iter().collect();
+        if let Some(header) = lines.first_mut().filter(|_| self.rows.iter().any(fits)) {
+            *header = beside(header, &format!("\u{1b}[1m{}\u{1b}[0m", self.remarks));
+        }
+        for (line, row) in table.zip(&self.rows) {
+            match &row.remark {
+                Some(remark) if fits(row) => lines.push(beside(&line, remark)),
+                Some(remark) => {
+                    lines.push(line);
+                    lines.extend(wrap(remark, width));
+                }
+                None => lines.push(line),
+            }
+            lines.extend(row.notes.iter().flat_map(|note| wrap(note, width)));
+        }
+        lines
     }
 
     fn styled(&self, width: u16) -> StyledTable {
@@ -151,6 +187,11 @@ fn wrap(note: &str, width: u16) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Columns a line takes, its colours aside.
+fn shown_width(line: &str) -> usize {
+    anstream::adapter::strip_str(line).to_string().chars().count()
 }
 
 /// Columns of the terminal that stdout is, if it is one.

@@ -76,7 +76,11 @@ fn parse(text: &str) -> Result<ModuleSpec, Vec<Finding>> {
     }
     let (mut root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().take(MAX_FINDINGS).map(|error| finding(text, error)).collect());
+        return Err(errors
+            .iter()
+            .take(MAX_FINDINGS)
+            .map(|error| finding(text, root.get_ref(), error))
+            .collect());
     }
     let mut lines = Lines::default();
     lines.collect(text, "", root.get_ref());
@@ -91,7 +95,7 @@ fn parse(text: &str) -> Result<ModuleSpec, Vec<Finding>> {
         };
         // A key that is missing only because it was taken out has been told already.
         if missing(&error).is_none_or(|field| !removed.iter().any(|name| name == field)) {
-            findings.push(finding(text, &error));
+            findings.push(finding(text, root.get_ref(), &error));
         }
         match error.span().and_then(|span| remove(root.get_mut(), &span)) {
             Some(name) if findings.len() < MAX_FINDINGS => removed.push(name),
@@ -105,13 +109,29 @@ fn missing(error: &Error) -> Option<&str> {
     rest.split_once('`').map(|(field, _)| field)
 }
 
-fn finding(text: &str, error: &Error) -> Finding {
+fn finding(text: &str, root: &DeTable<'_>, error: &Error) -> Finding {
     let line = error.span().map_or(0, |span| line_at(text, span.start));
-    let message = match missing(error) {
-        Some(field) => format!("the key \"{field}\" is missing here"),
-        None => suggest::explain(error.message()),
+    let name = error.span().and_then(|span| name_of(root, &span));
+    let message = match (missing(error), name) {
+        (Some(field), _) => format!("the key \"{field}\" is missing here"),
+        (None, Some(name)) => format!("{name}: {}", suggest::explain(error.message())),
+        (None, None) => suggest::explain(error.message()),
     };
     Finding { error: true, file: FILE.to_owned(), line, message }
+}
+
+/// Name of the key whose value, or an item of it, stands at `span`.
+fn name_of(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    let nested = |value: &Spanned<DeValue<'_>>| match (value.get_ref().as_table(), value.get_ref().as_array())
+    {
+        (Some(table), _) => name_of(table, span),
+        (_, Some(items)) => {
+            items.iter().filter_map(|item| item.get_ref().as_table()).find_map(|table| name_of(table, span))
+        }
+        _ => None,
+    };
+    let here = table.iter().find(|(_, value)| is_at(value, span)).map(|(key, _)| key.get_ref().to_string());
+    here.or_else(|| table.values().find_map(nested))
 }
 
 /// Takes out the entry that `span` points at: its key, its value, or an item of its list. Returns its name.

@@ -19,7 +19,10 @@ pub(super) fn explain(message: &str) -> String {
     } else if let Some(rest) = message.strip_prefix("unknown variant `") {
         ("value", rest)
     } else {
-        return message.replace('`', "").replace("expected a string", "expected a text in quotes");
+        return message
+            .replace('`', "")
+            .replace("expected a string", "expected a text in quotes")
+            .replace("expected u32", "expected a number");
     };
     let Some((given, expected)) = rest.split_once('`') else { return message.to_owned() };
     let given: String = given.chars().take(80).collect();
