@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod demo;
 pub mod error;
 pub mod eventually;
+pub mod fio;
 pub mod guardian;
 pub mod host;
 pub mod interrupt;
