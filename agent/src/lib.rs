@@ -2,22 +2,33 @@
 //!
 //! Reading order: [`node`] (the owner loop and its seams), then the adapters around it.
 
+pub mod address;
 pub mod children;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod events;
+pub mod execute;
+pub mod heartbeat;
 pub mod linux;
 pub mod log;
 pub mod logging;
 pub mod module;
 pub mod node;
 pub mod paths;
+pub mod peer;
 pub mod pki;
 pub mod processes;
 pub mod random;
+pub mod replica;
 pub mod scripts;
 pub mod settings_store;
 pub mod shutdown;
 pub mod spec_store;
+pub mod status;
 pub mod store;
 pub mod token;
+pub mod audit;
+pub mod cluster;
+pub mod rpc;
+pub mod stream_port;

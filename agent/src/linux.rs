@@ -1,6 +1,10 @@
 //! System calls that no safe wrapper offers.
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::unix::AsyncFd;
 
 /// Makes the child the leader of a session of its own: signals to the daemon's group do not reach it, and it has no
 /// terminal.
@@ -14,4 +18,58 @@ pub fn own_session(command: &mut tokio::process::Command) {
     unsafe {
         command.pre_exec(setsid);
     }
+}
+
+/// Waits for readiness of a descriptor by the runtime.
+///
+/// # Errors
+/// The runtime cannot watch it.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `OwnedFd` owns a valid descriptor, and the result never replaces or closes it while it is watched.
+    #[expect(unsafe_code, reason = "the caller must promise that the descriptor stays valid")]
+    let watched = unsafe { AsyncFd::register(fd) };
+    Ok(watched?)
+}
+
+/// A kind of link-layer payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtherType {
+    /// Address resolution of IPv4.
+    Arp,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Sends one packet on an interface, below the IP layer; the kernel makes the Ethernet header.
+///
+/// # Errors
+/// As of `socket(2)` and `sendto(2)`.
+pub fn send_packet(interface: u32, kind: EtherType, to: [u8; 6], payload: &[u8]) -> io::Result<()> {
+    let protocol: u16 = match kind {
+        EtherType::Arp => 0x0806,
+        EtherType::Ipv6 => 0x86dd,
+    };
+    // Protocol 0: the socket is never given a packet to receive.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), Some(Protocol::from(0)))?;
+    socket.send_to(payload, &link_address(interface, protocol, to)?).map(|_| ())
+}
+
+fn link_address(interface: u32, protocol: u16, to: [u8; 6]) -> io::Result<SockAddr> {
+    let index = i32::try_from(interface).map_err(io::Error::other)?;
+    // SAFETY: the storage is zeroed, aligned and large enough for any address; exactly a sockaddr_ll is written and
+    // its length is returned.
+    #[expect(unsafe_code, reason = "no safe wrapper makes a link-layer address")]
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let link = storage.cast::<libc::sockaddr_ll>();
+            (*link).sll_family = libc::AF_PACKET.cast_unsigned() as libc::sa_family_t;
+            (*link).sll_protocol = protocol.to_be();
+            (*link).sll_ifindex = index;
+            (*link).sll_halen = 6;
+            (&mut (*link).sll_addr)[..6].copy_from_slice(&to);
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })?
+    };
+    Ok(address)
 }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use safe_failover::config::{self, ArbiterKind, Config, Side};
+use safe_proto::module::ModuleFiles;
 use safe_proto::replication;
 use safe_proto::spec::{self, BandwidthLimit, Finding, Kind, ModuleSpec, SplitBrainPolicy, Surroundings};
 
@@ -48,7 +50,9 @@ impl Module {
         let file = paths.spec().join(spec::FILE);
         let text = std::fs::read_to_string(&file)
             .map_err(|error| format!("cannot read {}: {error}; install the module again", file.display()))?;
-        let spec = ModuleSpec::parse(&text).map_err(|findings| sentence(&findings))?;
+        let mut spec = ModuleSpec::parse(&text).map_err(|findings| sentence(&findings))?;
+        // Installed under another name: that one counts.
+        name.clone_into(&mut spec.module.name);
         Ok(Self { name: name.to_owned(), spec, label, paths, node: node.to_owned() })
     }
 
@@ -228,19 +232,22 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// Checks what is to be installed, as this node sees it.
+/// Checks what is to be installed under `name`, as this node sees it.
 ///
 /// # Errors
 /// Findings of which at least one is an error, as sentences.
 pub fn check(
-    content: &safe_proto::module::ModuleFiles,
+    name: &str,
+    content: &ModuleFiles,
     around: Surroundings<'_>,
-    others: &[&Module],
+    others: &[Arc<Module>],
 ) -> Result<ModuleSpec, String> {
-    let spec = ModuleSpec::parse(&content.spec).map_err(|findings| sentence(&findings))?;
+    spec::label::check("module name", name)?;
+    let mut spec = ModuleSpec::parse(&content.spec).map_err(|findings| sentence(&findings))?;
+    name.clone_into(&mut spec.module.name);
     let mut findings = spec::files::check(content);
     findings.extend(spec.validate(around));
-    for other in others {
+    for other in others.iter().filter(|other| other.name != name) {
         findings.extend(spec.conflicts(&other.spec));
     }
     findings.retain(|finding| finding.error);

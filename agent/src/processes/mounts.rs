@@ -11,9 +11,22 @@ pub struct FuseMount {
     pub connection: u64,
     /// Where.
     pub path: PathBuf,
+    /// Who mounted it: `safed:MODULE` for a replicator.
+    pub source: String,
 }
 
-/// FUSE mounts exactly at one of `directories`, topmost last.
+impl FuseMount {
+    /// True if the replicator of that module mounted it. Any other FUSE mount is none of ours.
+    #[must_use]
+    pub fn is_of(&self, module: &str) -> bool {
+        self.source.strip_prefix("safed:") == Some(module)
+    }
+}
+
+/// Type of the replicator's mounts.
+const TYPE: &str = "fuse.safed";
+
+/// Mounts of replicators exactly at one of `directories`, topmost last.
 #[must_use]
 pub fn fuse_mounts_at(directories: &[PathBuf]) -> Vec<FuseMount> {
     let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
@@ -24,15 +37,15 @@ pub fn fuse_mounts_at(directories: &[PathBuf]) -> Vec<FuseMount> {
 fn parse(line: &str) -> Option<FuseMount> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
-    let kind = after.next()?;
-    if kind != "fuse" && !kind.starts_with("fuse.") {
+    if after.next()? != TYPE {
         return None;
     }
+    let source = after.next()?.to_owned();
     let mut fields = before.split(' ');
     let id = fields.next()?.parse().ok()?;
     let (_, minor) = fields.nth(1)?.split_once(':')?;
     let path = unescape(fields.nth(1)?);
-    Some(FuseMount { id, connection: minor.parse().ok()?, path })
+    Some(FuseMount { id, connection: minor.parse().ok()?, path, source })
 }
 
 /// Blanks and backslashes stand as three octal digits.
@@ -73,9 +86,11 @@ mod tests {
 
     #[test]
     fn reads_the_table() {
-        let line = r"612 29 0:57 / /var/lib/my\040db rw,nosuid shared:3 - fuse.safe db rw,user_id=0";
+        let line = r"612 29 0:57 / /var/lib/my\040db rw,nosuid shared:3 - fuse.safed safed:db rw,user_id=0";
         let mount = parse(line).unwrap();
+        assert!(mount.is_of("db") && !mount.is_of("d"));
         assert_eq!((mount.id, mount.connection, mount.path), (612, 57, PathBuf::from("/var/lib/my db")));
+        assert_eq!(parse("612 29 0:57 / /data rw - fuse.sshfs host:/data rw"), None);
         assert_eq!(parse("29 1 8:1 / / rw - ext4 /dev/sda1 rw"), None);
         assert_eq!(parse("30 1 0:40 / /sys/fs/fuse/connections rw - fusectl none rw"), None);
         assert_eq!(parse(""), None);

@@ -1,0 +1,310 @@
+//! The virtual addresses of one module on this node.
+//!
+//! One task per module raises and drops them in the order it is told. What may be on an interface is written down
+//! before it is put there, so that whoever comes after a crash can take it away. Every step may be repeated.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use safe_failover::Event;
+use safe_proto::module::AddressStatus;
+use safe_proto::spec::{AddressPrefix, AddressSpec};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+mod announce;
+mod netlink;
+
+use netlink::{Interface, Present};
+
+pub use netlink::Netlink;
+
+use crate::events::Events;
+use crate::node::{Membership, Reporter, What};
+use crate::store::replace_file;
+
+/// Orders that may wait.
+const QUEUE: usize = 64;
+
+/// When the announcements of a burst are sent, after the address was raised: neighbours may miss some.
+const BURST: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1000),
+    Duration::from_millis(3000),
+];
+
+/// Pause between two attempts to drop an address: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// An order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Put them on their interfaces and announce them; then `AddressesRaised`.
+    Raise,
+    /// Take them away; then `AddressesDropped`.
+    Drop,
+    /// Report how they are.
+    Look,
+}
+
+/// What the task needs.
+#[derive(Debug)]
+pub struct Setup {
+    /// Module.
+    pub module: String,
+    /// This node.
+    pub node: String,
+    /// `[[address]]`
+    pub addresses: Vec<AddressSpec>,
+    /// Where what may be on an interface is written down.
+    pub record: PathBuf,
+    /// The cluster: its default lan is where an address goes that fits nowhere.
+    pub membership: watch::Receiver<Option<Arc<Membership>>>,
+    /// The kernel.
+    pub netlink: Netlink,
+    /// The record of events.
+    pub events: Events,
+    /// The owner loop.
+    pub reporter: Reporter,
+}
+
+/// A way to the task.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    orders: mpsc::Sender<Order>,
+}
+
+/// One line of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Recorded {
+    ip: AddressPrefix,
+    interface: String,
+}
+
+impl Addresses {
+    /// Starts the task; it ends when the last way to it is dropped.
+    #[must_use]
+    pub fn keep(setup: Setup) -> Self {
+        let (orders, mut inbox) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            while let Some(order) = inbox.recv().await {
+                match order {
+                    Order::Raise => setup.raise().await,
+                    Order::Drop => setup.drop().await,
+                    Order::Look => {}
+                }
+                setup.look().await;
+            }
+        });
+        Self { orders }
+    }
+
+    /// Gives an order, in order; waits for room.
+    pub async fn order(&self, order: Order) {
+        // The task ends only with its module's runtime.
+        let _ended = self.orders.send(order).await;
+    }
+}
+
+impl Setup {
+    async fn raise(&self) {
+        let mut result = Ok(());
+        for spec in &self.addresses {
+            result = self
+                .raise_one(spec)
+                .await
+                .map_err(|why| format!("address {} cannot be raised: {why}", spec.ip));
+            if result.is_err() {
+                break;
+            }
+        }
+        self.reporter.event(Event::AddressesRaised(result)).await;
+    }
+
+    async fn raise_one(&self, spec: &AddressSpec) -> Result<(), String> {
+        let interfaces = self.netlink.interfaces().await?;
+        let present = self.netlink.addresses().await?;
+        let interface = self.choose(spec, &interfaces, &present)?;
+        if let Some(elsewhere) =
+            present.iter().find(|other| other.ip == spec.ip.ip() && other.index != interface.index)
+        {
+            let name = name_of(&interfaces, elsewhere.index);
+            return Err(format!(
+                "it is on interface {name} already; type: ip address del {} dev {name}",
+                spec.ip
+            ));
+        }
+        self.write_down(spec.ip, &interface.name)?;
+        self.netlink.add(interface.index, spec.ip).await?;
+        self.announce(interface, spec.ip.ip());
+        Ok(())
+    }
+
+    fn choose<'a>(
+        &self,
+        spec: &AddressSpec,
+        interfaces: &'a [Interface],
+        present: &[Present],
+    ) -> Result<&'a Interface, String> {
+        if spec.interface != "auto" {
+            return interfaces.iter().find(|interface| interface.name == spec.interface).ok_or_else(|| {
+                let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+                format!("there is no interface {}; there are: {}", spec.interface, names.join(", "))
+            });
+        }
+        let index = choose_auto(spec.ip, present).or_else(|| {
+            let lan = self.lan_address()?;
+            present.iter().find(|one| one.ip == lan).map(|one| one.index)
+        });
+        interfaces.iter().find(|interface| Some(interface.index) == index).ok_or_else(|| {
+            "no interface has an address in that network; name one: interface = \"…\"".to_owned()
+        })
+    }
+
+    /// This node's address on the default lan.
+    fn lan_address(&self) -> Option<IpAddr> {
+        let membership = self.membership.borrow();
+        let membership = membership.as_ref()?;
+        let member = membership.nodes.iter().find(|member| member.name == self.node)?;
+        member.addresses.get(membership.lans.first()?).copied()
+    }
+
+    fn announce(&self, interface: &Interface, ip: IpAddr) {
+        let Some(mac) = interface.mac else { return };
+        let (index, module) = (interface.index, self.module.clone());
+        tokio::spawn(async move {
+            let mut elapsed = Duration::ZERO;
+            for at in BURST {
+                tokio::time::sleep(at.saturating_sub(elapsed)).await;
+                elapsed = at;
+                if let Err(error) = announce::announce(index, mac, ip) {
+                    // The address has left with its interface, or the link is down: nobody hears it.
+                    tracing::warn!(module, %ip, %error, "cannot announce the address");
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The peer is told that they are gone: tried until it is true.
+    async fn drop(&self) {
+        let mut pause = RETRY.0;
+        while let Err(why) = self.drop_all().await {
+            if pause == RETRY.0 {
+                self.events.record(
+                    &self.module,
+                    true,
+                    &format!("addresses cannot be removed: {why}; trying on"),
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+        self.reporter.event(Event::AddressesDropped).await;
+    }
+
+    async fn drop_all(&self) -> Result<(), String> {
+        let mut gone: Vec<AddressPrefix> = self.addresses.iter().map(|spec| spec.ip).collect();
+        gone.extend(self.recorded().iter().map(|recorded| recorded.ip));
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for present in self.netlink.addresses().await? {
+            if gone.iter().any(|gone| gone.ip() == present.ip && gone.len() == present.prefix) {
+                self.netlink.remove(&present).await?;
+            }
+        }
+        match std::fs::remove_file(&self.record) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn recorded(&self) -> Vec<Recorded> {
+        let text = std::fs::read(&self.record).unwrap_or_default();
+        // Written as a whole; what cannot be read was never acted on.
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn write_down(&self, ip: AddressPrefix, interface: &str) -> Result<(), String> {
+        let mut recorded = self.recorded();
+        let line = Recorded { ip, interface: interface.to_owned() };
+        if recorded.contains(&line) {
+            return Ok(());
+        }
+        recorded.push(line);
+        let text = serde_json::to_vec(&recorded).map_err(|error| error.to_string())?;
+        if let Some(parent) = self.record.parent() {
+            crate::paths::make_private(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+        }
+        replace_file(&self.record, &text).map_err(|error| format!("{}: {error}", self.record.display()))
+    }
+
+    async fn look(&self) {
+        let (interfaces, present) = match (self.netlink.interfaces().await, self.netlink.addresses().await) {
+            (Ok(interfaces), Ok(present)) => (interfaces, present),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(module = self.module, error, "cannot list addresses");
+                return;
+            }
+        };
+        let status = self.addresses.iter().map(|spec| {
+            let found = present.iter().find(|one| one.ip == spec.ip.ip());
+            let interface = match found {
+                Some(found) => name_of(&interfaces, found.index),
+                None => {
+                    self.choose(spec, &interfaces, &present).map_or(String::new(), |one| one.name.clone())
+                }
+            };
+            AddressStatus { ip: spec.ip.to_string(), present: found.is_some(), interface }
+        });
+        self.reporter.tell(What::Addresses(status.collect())).await;
+    }
+}
+
+fn name_of(interfaces: &[Interface], index: u32) -> String {
+    let found = interfaces.iter().find(|interface| interface.index == index);
+    found.map_or_else(|| format!("number {index}"), |interface| interface.name.clone())
+}
+
+/// The interface that has an address, other than this one, whose network holds it; of several the narrowest network.
+fn choose_auto(address: AddressPrefix, present: &[Present]) -> Option<u32> {
+    present
+        .iter()
+        .filter(|one| {
+            one.ip != address.ip() && !one.ip.is_loopback() && holds(one.ip, one.prefix, address.ip())
+        })
+        .max_by_key(|one| one.prefix)
+        .map(|one| one.index)
+}
+
+/// True if the network of `ip/prefix` holds `other`.
+fn holds(ip: IpAddr, prefix: u8, other: IpAddr) -> bool {
+    let (a, b, width) = match (ip, other) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+    };
+    let host = width - u32::from(prefix).min(width);
+    host >= 128 || (a >> host) == (b >> host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_their_hosts() {
+        let holds =
+            |ip: &str, prefix, other: &str| holds(ip.parse().unwrap(), prefix, other.parse().unwrap());
+        assert!(holds("10.1.2.3", 16, "10.1.9.9"));
+        assert!(!holds("10.1.2.3", 24, "10.1.9.9"));
+        assert!(holds("2001:db8::1", 64, "2001:db8::50"));
+        assert!(!holds("10.1.2.3", 0, "::1"));
+        assert!(holds("10.1.2.3", 0, "192.168.0.1"));
+    }
+}

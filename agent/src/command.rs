@@ -1,0 +1,56 @@
+//! What an administrator's command means for this node, in words.
+
+use safe_failover::event::Command;
+
+/// What happens now that the command was accepted.
+#[must_use]
+pub fn accepted(module: &str, node: &str, command: Command) -> String {
+    match command {
+        Command::Start => format!("{module} starts on {node}"),
+        Command::Stop => format!("{module} stops on {node}"),
+        Command::StopStart => format!("{module} stops and starts again on {node}"),
+        Command::Restart => format!("the application of {module} restarts on {node}"),
+        Command::Swap => format!("{module} exchanges roles, from {node} on"),
+        Command::Prim { force: false } => format!("{module} starts as primary on {node}"),
+        Command::Prim { force: true } => format!("{module} is forced to be primary on {node}"),
+        Command::Second { .. } => format!("{module} starts as secondary on {node}"),
+    }
+}
+
+/// What was done.
+#[must_use]
+pub fn done(module: &str, node: &str, command: Command) -> String {
+    match command {
+        Command::Start => format!("{module} is started on {node}"),
+        Command::Stop => format!("{module} is stopped on {node}"),
+        Command::StopStart
+        | Command::Restart
+        | Command::Swap
+        | Command::Prim { .. }
+        | Command::Second { .. } => accepted(module, node, command),
+    }
+}
+
+/// The name as typed.
+#[must_use]
+pub fn name(command: Command) -> &'static str {
+    match command {
+        Command::Start => "start",
+        Command::Stop => "stop",
+        Command::StopStart => "stopstart",
+        Command::Restart => "restart",
+        Command::Swap => "swap",
+        Command::Prim { force: false } => "prim",
+        Command::Prim { force: true } => "prim --force",
+        Command::Second { .. } => "second",
+    }
+}
+
+/// True if the command wants the module to run: what the boot setting held back is then forgotten.
+#[must_use]
+pub fn wants_running(command: Command) -> bool {
+    match command {
+        Command::Start | Command::StopStart | Command::Prim { .. } | Command::Second { .. } => true,
+        Command::Stop | Command::Restart | Command::Swap => false,
+    }
+}

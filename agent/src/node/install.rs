@@ -1,0 +1,113 @@
+//! Puts versions of modules on this node and takes modules away, beside the owner loop.
+
+use std::sync::Arc;
+
+use safe_failover::hard::HardState;
+use safe_proto::module::ModuleInfo;
+use safe_proto::spec::Surroundings;
+use tokio::sync::Mutex;
+
+use super::load::Ground;
+use super::{Install, Membership, Refusal, boot};
+use crate::module::{self, Module};
+use crate::spec_store;
+use crate::store::Store;
+
+/// Writes specs; one at a time.
+#[derive(Clone, Default)]
+pub(super) struct Installer {
+    turn: Arc<Mutex<()>>,
+}
+
+impl Installer {
+    /// Checks a version and writes it beside the one in force.
+    pub(super) async fn prepare(
+        &self,
+        ground: Ground,
+        membership: Arc<Membership>,
+        others: Vec<Arc<Module>>,
+        install: Install,
+    ) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        run(move || prepare(&ground, &membership, &others, &install)).await
+    }
+
+    /// Puts the prepared version in force.
+    pub(super) async fn commit(&self, ground: Ground, name: String, version: String) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        run(move || {
+            let paths = ground.context.paths.module(&name);
+            // Before the spec: a module in force without state would be taken for one whose state was lost.
+            failed(Store::create(&paths.state(), &HardState::default()))?;
+            if !paths.boot().exists() {
+                boot::settle(&paths.boot(), ground.boot_id);
+            }
+            match spec_store::commit(&paths, &version) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(Refusal::State(error.to_string()))
+                }
+                done => failed(done),
+            }
+        })
+        .await
+    }
+
+    /// Forgets a prepared version.
+    pub(super) async fn abort(&self, ground: Ground, name: String, version: String) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        run(move || failed(spec_store::abort(&ground.context.paths.module(&name), &version))).await
+    }
+
+    /// Removes a module that does not run.
+    pub(super) async fn remove(&self, ground: Ground, name: String) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        run(move || failed(spec_store::remove(&ground.context.paths.module(&name)))).await
+    }
+}
+
+/// What a list says of a module.
+pub(super) fn info(module: &Module) -> ModuleInfo {
+    ModuleInfo {
+        name: module.name.clone(),
+        kind: module.spec.module.kind.as_str().to_owned(),
+        nodes: module.label.nodes.clone(),
+        version: module.label.version.clone(),
+    }
+}
+
+fn prepare(
+    ground: &Ground,
+    membership: &Membership,
+    others: &[Arc<Module>],
+    install: &Install,
+) -> Result<(), Refusal> {
+    let expected = spec_store::version(&install.files, install.parent.as_deref());
+    if expected != install.version {
+        return Err(Refusal::Invalid("the module's files are not those of the version named".to_owned()));
+    }
+    let names: Vec<String> = membership.nodes.iter().map(|member| member.name.clone()).collect();
+    let own = ground.context.paths.own();
+    let around = Surroundings { nodes: Some(&names), lans: Some(&membership.lans), own_paths: &own };
+    let spec = module::check(&install.name, &install.files, around, others).map_err(Refusal::Invalid)?;
+    let nodes = spec.nodes_in(&names, &membership.node);
+    if !nodes.contains(&membership.node) {
+        let why = format!("{} is not a module of node {}", install.name, membership.node);
+        return Err(Refusal::Invalid(why));
+    }
+    let paths = ground.context.paths.module(&install.name);
+    let present = spec_store::label(&paths).ok();
+    let parent = install.parent.as_deref();
+    let label = spec_store::next_label(present.as_ref(), &install.name, &install.version, parent, nodes);
+    failed(spec_store::prepare(&paths, &label, &install.files))
+}
+
+fn failed<E: std::fmt::Display>(done: Result<(), E>) -> Result<(), Refusal> {
+    done.map_err(|error| Refusal::Failed(error.to_string()))
+}
+
+async fn run(work: impl FnOnce() -> Result<(), Refusal> + Send + 'static) -> Result<(), Refusal> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Refusal::Failed(error.to_string())),
+    }
+}

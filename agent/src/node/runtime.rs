@@ -1,0 +1,216 @@
+//! A mirror module that runs: its core, and what the shell knows besides.
+
+use safe_failover::action::{Action, State};
+use safe_failover::event::{Adopted, Command, ReplicatorEvent};
+use safe_failover::view::View;
+use safe_failover::{Event, Time};
+use safe_proto::module::{LanStatus, ModuleStatus};
+use tokio_util::sync::CancellationToken;
+
+use super::load::Mirror;
+use super::{Heartbeats, Membership, Refusal, Reply, What};
+use crate::execute::Batch;
+use crate::status::{self, Observed};
+use crate::{clock, command, replica};
+
+/// Answers awaited at a time; who asks more than that is refused.
+const WAITING: usize = 64;
+
+/// A mirror module with its workers.
+pub(super) struct Runtime {
+    pub(super) mirror: Box<Mirror>,
+    /// Marks the reports of its workers.
+    pub(super) number: u64,
+    /// Why no command is taken at present; none: commands are taken.
+    pub(super) frozen: Option<&'static str>,
+    observed: Observed,
+    /// Incarnation and serial of the peer's last view.
+    heard: Option<(u64, u64)>,
+    /// Raised with each write of hard state that failed.
+    generation: u64,
+    /// The executor hangs: the core is not obeyed any more.
+    stuck: bool,
+    waiting: Vec<(Command, Reply<String>)>,
+}
+
+impl Runtime {
+    pub(super) fn new(mirror: Box<Mirror>, number: u64, heartbeats: &Heartbeats) -> Self {
+        let lans = heartbeats.lans.iter().map(|name| LanStatus { name: name.clone(), up: false }).collect();
+        Self {
+            mirror,
+            number,
+            frozen: None,
+            observed: Observed { lans, ..Observed::default() },
+            heard: None,
+            generation: 0,
+            stuck: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// When the core must be called at the latest.
+    pub(super) fn timeout(&self) -> Option<Time> {
+        self.mirror.core.poll_timeout().filter(|_| !self.stuck)
+    }
+
+    /// Gives the core an event and begins what it decides. True: some of it answers `command`.
+    pub(super) fn drive(&mut self, event: Event) -> Vec<Command> {
+        if self.stuck {
+            return Vec::new();
+        }
+        if matches!(event, Event::PersistFailed) {
+            self.generation += 1;
+        }
+        let core = &mut self.mirror.core;
+        core.wall_clock(clock::unix_s());
+        let actions = core.handle(event, clock::now());
+        if actions.is_empty() {
+            return Vec::new();
+        }
+        let answered = self.note(&actions);
+        let stand_in = self.mirror.core.stand_in();
+        let batch = Batch { actions, generation: self.generation, stand_in };
+        if self.mirror.executor.begin(batch).is_err() {
+            self.stuck = true;
+            // Nothing of this module may go on serving that nobody can stop: the replicator dies, by a way that does
+            // not lead through the executor.
+            self.mirror
+                .replica
+                .offer(replica::Order::Command(safe_failover::action::ReplicatorCommand::Kill));
+        }
+        answered
+    }
+
+    /// What the actions say about things the shell shows; commands that they answer.
+    fn note(&mut self, actions: &[Action]) -> Vec<Command> {
+        let mut answered = Vec::new();
+        for action in actions {
+            if let Action::Persist(hard) = action {
+                self.mirror.hard.clone_from(hard);
+            } else if let Action::Answer(command, _) = action {
+                answered.push(*command);
+            }
+        }
+        answered
+    }
+
+    /// A view of the peer, unless it is not newer than the last one.
+    pub(super) fn view(&mut self, from: &str, view: Box<View>) {
+        if from != self.mirror.pair.peer {
+            return;
+        }
+        let known = self.heard.filter(|(incarnation, _)| *incarnation == view.incarnation);
+        if known.is_some_and(|(_, serial)| view.serial <= serial) {
+            return;
+        }
+        self.heard = Some((view.incarnation, view.serial));
+        self.drive(Event::Peer(view));
+    }
+
+    pub(super) fn lan(&mut self, lan: u8, up: bool) {
+        let Some(status) = self.observed.lans.get_mut(usize::from(lan)) else { return };
+        status.up = up;
+        self.drive(Event::Lan { lan, up });
+    }
+
+    /// A report of one of its workers.
+    pub(super) fn report(&mut self, what: What) {
+        match what {
+            What::Core(event) => {
+                self.observe(&event);
+                self.drive(event);
+            }
+            What::Progress(progress) => {
+                self.observed.progress = Some(progress).filter(|progress| !progress.done)
+            }
+            What::Figures(figures) => self.observed.figures = Some(figures),
+            What::Addresses(addresses) => self.observed.addresses = addresses,
+            What::Answer(command, outcome) => self.answer(command, outcome),
+        }
+    }
+
+    fn observe(&mut self, event: &Event) {
+        let Event::Replicator(event) = event else { return };
+        if matches!(event, ReplicatorEvent::SessionUp(_)) {
+            self.observed.connected = true;
+        }
+        let lost = matches!(
+            event,
+            ReplicatorEvent::SessionLost(_)
+                | ReplicatorEvent::SessionEnded(_)
+                | ReplicatorEvent::Died
+                | ReplicatorEvent::Stopped
+        );
+        if lost {
+            self.observed.connected = false;
+            self.observed.figures = None;
+            self.observed.progress = None;
+        } else if matches!(event, ReplicatorEvent::InStep(_)) {
+            self.observed.progress = None;
+        }
+    }
+
+    /// The adopted replicator has a session already.
+    pub(super) fn adopt_session(&mut self, adopted: Option<&Adopted>) {
+        self.observed.connected = adopted.is_some_and(|adopted| adopted.session.is_some());
+    }
+
+    /// An administrator's command. Answered when the core has answered it, or at once if that takes longer.
+    pub(super) fn control(&mut self, command: Command, reply: Reply<String>) {
+        let refusal = if self.stuck {
+            Some("the disk that holds safed's state hangs; restart safed once it is well again")
+        } else if self.waiting.len() >= WAITING {
+            Some("too many commands wait for an answer; try again")
+        } else {
+            self.frozen
+        };
+        let (module, node) = (self.mirror.module.name.clone(), self.mirror.module.node.clone());
+        let answer = match refusal {
+            Some(why) => Err(Refusal::State(format!("{module} takes no command on {node} now: {why}"))),
+            None if self.drive(Event::Command(command)).contains(&command) => {
+                self.waiting.push((command, reply));
+                return;
+            }
+            None => Ok(command::accepted(&module, &node, command)),
+        };
+        // Who asked has gone.
+        let _gone = reply.send(answer);
+    }
+
+    fn answer(&mut self, command: Command, outcome: Result<(), String>) {
+        let module = &self.mirror.module;
+        let at = self.waiting.iter().position(|(waiting, _)| *waiting == command);
+        if let Some((_, reply)) = at.map(|at| self.waiting.remove(at)) {
+            let answer = match outcome {
+                Ok(()) => Ok(command::done(&module.name, &module.node, command)),
+                Err(why) => Err(Refusal::State(why)),
+            };
+            // Who asked has gone.
+            let _gone = reply.send(answer);
+        } else if let Err(why) = outcome {
+            tracing::info!(module = module.name, command = command::name(command), why, "a command failed");
+        }
+    }
+
+    /// Stopped, and nothing of it runs.
+    pub(super) fn stopped(&self) -> bool {
+        let status = self.mirror.core.status();
+        self.stuck || (status.state == State::Stop && status.phase != safe_failover::action::Phase::Transient)
+    }
+
+    pub(super) fn status(&self, membership: Option<&Membership>) -> ModuleStatus {
+        let mut core = self.mirror.core.status();
+        if self.stuck {
+            "the disk that holds safed's state hangs".clone_into(&mut core.reason);
+            core.phase = safe_failover::action::Phase::Blocked;
+        }
+        status::of_mirror(&self.mirror.module, &core, &self.mirror.hard, &self.observed, membership)
+    }
+
+    /// Ends its workers; the token is cancelled when the replicator has ended too.
+    pub(super) fn end(self) -> CancellationToken {
+        let ended = self.mirror.replica.ended();
+        self.mirror.replica.offer(replica::Order::Command(safe_failover::action::ReplicatorCommand::Stop));
+        ended
+    }
+}

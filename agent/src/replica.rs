@@ -1,0 +1,346 @@
+//! Keeps the replicator of one module: starts or adopts it, passes commands and reports, buries it.
+//!
+//! One task per module owns everything that connects the daemon with the process. It never decides: a replicator that
+//! dies is reported once it is certain that nothing of it can serve any more.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use safe_failover::action::ReplicatorCommand;
+use safe_failover::event::{Adopted, ReplicatorEvent};
+use safe_failover::{Event, Time};
+use safe_proto::replication::attach_request::Command;
+use safe_proto::replication::{AttachRequest, AttachResponse, PeerContact};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+mod attach;
+mod convert;
+mod fds;
+mod mount;
+mod process;
+
+use attach::Attached;
+use convert::{Malformed, Reported};
+use process::Process;
+
+use crate::children::Children;
+use crate::events::Events;
+use crate::module::{Module, Pair};
+use crate::node::{Membership, Network, Reporter, StandIn, What};
+
+pub use process::program;
+
+/// Orders that may wait for the keeper.
+const QUEUE: usize = 256;
+
+/// Longest wait for a new process to open its sockets.
+const START: Duration = Duration::from_secs(10);
+
+/// Pause between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Longest wait for the process to end as told.
+const STOP: Duration = Duration::from_secs(10);
+
+/// A replicator that takes no command for this long is hung.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub enum Order {
+    /// From the core.
+    Command(ReplicatorCommand),
+    /// A connection for the replicator.
+    Stream(OwnedFd),
+    /// What to say should this daemon go.
+    StandIn(StandIn),
+}
+
+/// What the keeper needs.
+pub struct Setup {
+    /// The module.
+    pub module: Arc<Module>,
+    /// Its pair.
+    pub pair: Pair,
+    /// The cluster.
+    pub membership: watch::Receiver<Option<Arc<Membership>>>,
+    /// Heartbeat sockets and times of contact.
+    pub network: Arc<dyn Network>,
+    /// Child processes.
+    pub children: Children,
+    /// The record of events.
+    pub events: Events,
+    /// The owner loop.
+    pub reporter: Reporter,
+}
+
+/// A way to the keeper of one module.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    orders: mpsc::Sender<Order>,
+    pid: Arc<Mutex<Option<i32>>>,
+    ended: CancellationToken,
+}
+
+impl Replica {
+    /// Adopts the replicator if one outlived an earlier daemon, else clears away what one left; then keeps it.
+    pub async fn keep(setup: Setup) -> (Self, Option<Adopted>) {
+        let (orders, inbox) = mpsc::channel(QUEUE);
+        let pid = Arc::new(Mutex::new(None));
+        let contact = setup.network.contact(&setup.pair.peer);
+        let mut keeper =
+            Keeper { setup, inbox, contact, attached: None, pid: Arc::clone(&pid), stand_in: None };
+        let adopted = keeper.adopt().await;
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            keeper.run().await;
+            drop(guard);
+        });
+        (Self { orders, pid, ended }, adopted)
+    }
+
+    /// Gives an order, in order; waits for room.
+    pub async fn order(&self, order: Order) {
+        // The keeper ends only with the module's runtime.
+        let _ended = self.orders.send(order).await;
+    }
+
+    /// Gives an order if there is room: for what is not worth waiting for.
+    pub fn offer(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// Cancelled when the keeper has ended: when every way to it is gone and every order carried out.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// Processes that no hunt for the module's processes may touch.
+    #[must_use]
+    pub fn spare(&self) -> BTreeSet<i32> {
+        self.pid.lock().iter().copied().collect()
+    }
+}
+
+struct Keeper {
+    setup: Setup,
+    inbox: mpsc::Receiver<Order>,
+    contact: watch::Receiver<Option<Time>>,
+    attached: Option<Attached>,
+    pid: Arc<Mutex<Option<i32>>>,
+    /// The newest one, for a replicator that starts later.
+    stand_in: Option<StandIn>,
+}
+
+/// One thing that happened to the keeper.
+enum Step {
+    Order(Order),
+    Response(Result<Option<AttachResponse>, tonic::Status>),
+    Descriptor(io::Result<(u8, OwnedFd)>),
+    Contact(Time),
+    /// Nothing to do after all.
+    Idle,
+    End,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        loop {
+            match self.select().await {
+                Step::Order(order) => self.order(order).await,
+                Step::Response(response) => self.response(response).await,
+                Step::Descriptor(descriptor) => self.descriptor(descriptor).await,
+                Step::Contact(at) => self.contact(at),
+                Step::Idle => {}
+                Step::End => return,
+            }
+        }
+    }
+
+    async fn select(&mut self) -> Step {
+        let Self { inbox, contact, attached, .. } = self;
+        let order = async {
+            match inbox.recv().await {
+                Some(order) => Step::Order(order),
+                None => Step::End,
+            }
+        };
+        let Some(Attached { responses, fds, .. }) = attached.as_mut() else {
+            return order.await;
+        };
+        tokio::select! {
+            step = order => step,
+            response = responses.message() => Step::Response(response),
+            descriptor = fds.receive() => Step::Descriptor(descriptor),
+            changed = contact.changed() => match changed {
+                Ok(()) => contact.borrow_and_update().map_or(Step::Idle, Step::Contact),
+                // That node is none of the cluster any more: there will be no contact.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Command(ReplicatorCommand::Start { accept }) => self.start(accept).await,
+            Order::Command(ReplicatorCommand::Stop) => self.stop().await,
+            Order::Command(ReplicatorCommand::Kill) => self.bury("it was told to die").await,
+            Order::Command(command) => self.command(&command).await,
+            Order::Stream(socket) => self.pass(b"S", &socket).await,
+            Order::StandIn(stand_in) => {
+                self.stand_in = Some(stand_in);
+                self.send_stand_in().await;
+            }
+        }
+    }
+
+    async fn command(&mut self, command: &ReplicatorCommand) {
+        if self.attached.is_none() {
+            return self.answer_for_the_dead(command).await;
+        }
+        if let Some(command) = convert::command_to(command) {
+            self.send(command).await;
+        }
+    }
+
+    /// There is no replicator: what a command asks for has come true by that, or cannot.
+    async fn answer_for_the_dead(&mut self, command: &ReplicatorCommand) {
+        let event = match command {
+            ReplicatorCommand::Leave(session) => ReplicatorEvent::SessionEnded(*session),
+            ReplicatorCommand::Unmount(_) => ReplicatorEvent::Unmounted,
+            ReplicatorCommand::Fence => ReplicatorEvent::Fenced,
+            ReplicatorCommand::Unsettle | ReplicatorCommand::Stop => return,
+            ReplicatorCommand::Start { .. }
+            | ReplicatorCommand::OpenJournal(_)
+            | ReplicatorCommand::Mark(_)
+            | ReplicatorCommand::Join { .. }
+            | ReplicatorCommand::Turn(..)
+            | ReplicatorCommand::Mount
+            | ReplicatorCommand::Settle(_)
+            | ReplicatorCommand::ClearJournal
+            | ReplicatorCommand::Kill => ReplicatorEvent::Died,
+        };
+        self.report(event).await;
+    }
+
+    async fn send(&mut self, command: Command) {
+        let Some(attached) = &self.attached else { return };
+        let request = AttachRequest { command: Some(command) };
+        if attached.requests.send_timeout(request, STUCK).await.is_err() {
+            self.bury("it takes no commands").await;
+        }
+    }
+
+    async fn response(&mut self, response: Result<Option<AttachResponse>, tonic::Status>) {
+        let report = match response {
+            Ok(Some(AttachResponse { report: Some(report) })) => report,
+            Ok(Some(AttachResponse { report: None })) => return self.bury("it sent an empty report").await,
+            Ok(None) => return self.bury("it ended").await,
+            Err(status) => return self.bury(status.message()).await,
+        };
+        match convert::report_from(report) {
+            Ok(reported) => self.reported(reported).await,
+            Err(Malformed(what)) => self.bury(&format!("it sent {what}")).await,
+        }
+    }
+
+    async fn reported(&mut self, reported: Reported) {
+        match reported {
+            Reported::Event(event) => {
+                let unmounted = matches!(
+                    event,
+                    ReplicatorEvent::Unmounted | ReplicatorEvent::Aborted | ReplicatorEvent::Fenced
+                );
+                if let Some(attached) = self.attached.as_mut().filter(|_| unmounted) {
+                    attached.kept.clear();
+                    attached.connections.clear();
+                }
+                self.report(event).await;
+            }
+            Reported::Mounted(connections) => {
+                if let Some(attached) = &mut self.attached {
+                    attached.connections = connections;
+                }
+                self.report(ReplicatorEvent::Mounted).await;
+            }
+            Reported::Lost(session, reason) => {
+                self.setup.events.record(
+                    &self.setup.module.name,
+                    false,
+                    &format!("replication stream lost: {reason}"),
+                );
+                self.report(ReplicatorEvent::SessionLost(session)).await;
+            }
+            Reported::Progress(progress) => self.setup.reporter.tell(What::Progress(progress)).await,
+            Reported::Figures(figures) => self.setup.reporter.tell(What::Figures(figures)).await,
+            Reported::Adopted => self.bury("it introduced itself twice").await,
+        }
+    }
+
+    async fn descriptor(&mut self, descriptor: io::Result<(u8, OwnedFd)>) {
+        match descriptor {
+            Ok((b'F', fd)) => {
+                if let Some(attached) = &mut self.attached {
+                    attached.kept.push(fd);
+                }
+            }
+            Ok((kind, _)) => tracing::warn!(module = %self.setup.module.name, kind, "unexpected descriptor"),
+            Err(error) => self.bury(&format!("its socket for descriptors broke: {error}")).await,
+        }
+    }
+
+    fn contact(&self, at: Time) {
+        if let Some(attached) = &self.attached {
+            let command = Command::PeerContact(PeerContact { boottime_ns: at.0 });
+            // The next contact makes up for one that does not fit.
+            let _full = attached.requests.try_send(AttachRequest { command: Some(command) });
+        }
+    }
+
+    async fn pass(&mut self, words: &[u8], fd: &OwnedFd) {
+        // Without a replicator the connection is closed: the peer tries again.
+        let Some(attached) = &self.attached else { return };
+        let sent = tokio::time::timeout(STUCK, attached.fds.send(words, fd.as_fd())).await;
+        let failed = match sent {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("it takes no descriptor: {error}"),
+            Err(_) => "it takes no descriptor".to_owned(),
+        };
+        self.bury(&failed).await;
+    }
+
+    async fn send_stand_in(&mut self) {
+        let Some(stand_in) = self.stand_in.clone() else { return };
+        if self.attached.as_ref().is_some_and(|attached| !attached.sockets_sent) {
+            let sockets = self.setup.network.sockets(&self.setup.module.name);
+            if let Some(attached) = self.attached.as_mut() {
+                attached.sockets_sent = !sockets.is_empty();
+            }
+            for (lan, socket) in sockets {
+                self.pass(&[b'H', lan], &socket).await;
+            }
+        }
+        self.send(Command::StandIn(safe_proto::replication::StandIn {
+            heartbeat: stand_in.heartbeat.into(),
+            fenced: stand_in.fenced.into(),
+            peers: stand_in.peers.iter().map(ToString::to_string).collect(),
+        }))
+        .await;
+    }
+
+    async fn report(&self, event: ReplicatorEvent) {
+        self.setup.reporter.event(Event::Replicator(event)).await;
+    }
+}
+
+mod life;
+
+#[cfg(test)]
+mod tests;
