@@ -176,7 +176,9 @@ impl Heart {
 
     /// Digest of the modules this node has in common with that one.
     pub fn set_digest(&self, peer: &str, digest: u64) {
-        self.shared.change(|plan| drop(plan.digests.insert(peer.to_owned(), digest)));
+        self.shared.change(|plan| {
+            plan.digests.insert(peer.to_owned(), digest);
+        });
     }
 
     /// See `Network::contact`.
@@ -203,7 +205,9 @@ impl Heart {
     pub fn sockets(&self, module: &str) -> Vec<(u8, OwnedFd)> {
         let plan = self.shared.plan.lock();
         let ways = plan.ways(module);
-        ways.into_iter().filter_map(|(lan, socket, _)| Some((lan, OwnedFd::from(socket.try_clone().ok()?)))).collect()
+        ways.into_iter()
+            .filter_map(|(lan, socket, _)| Some((lan, OwnedFd::from(socket.try_clone().ok()?))))
+            .collect()
     }
 
     /// See `Network::stand_in`.
@@ -255,14 +259,16 @@ impl Shared {
 
     fn wake(&self) {
         // A full counter means that the thread is being woken already.
-        drop(rustix::io::write(&self.wake, &1_u64.to_ne_bytes()));
+        let _full = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 
 impl Plan {
     /// Ways to the module's other node: lan index, own socket, its address.
     fn ways(&self, module: &str) -> Vec<(u8, Arc<UdpSocket>, SocketAddr)> {
-        let (Some(cluster), Some(module)) = (&self.cluster, self.modules.get(module)) else { return Vec::new() };
+        let (Some(cluster), Some(module)) = (&self.cluster, self.modules.get(module)) else {
+            return Vec::new();
+        };
         let Some(peer) = cluster.peers.get(&module.heartbeats.peer) else { return Vec::new() };
         let way = |lan: &String| {
             let index = cluster.lans.iter().position(|name| name == lan)?;

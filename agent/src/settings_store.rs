@@ -107,6 +107,25 @@ impl Store {
         outcome
     }
 
+    /// Whether a membership could be written: said before the network is asked for one.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        let fresh = self.fresh();
+        discard(&fresh)?;
+        let parent = parent(&fresh);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(|error| failed(parent, error))?;
+        DirBuilder::new().mode(0o700).create(&fresh).map_err(|error| failed(&fresh, error))?;
+        let outcome = write_new(&fresh.join("probe"), &[0; 16 * 1024]);
+        discard(&fresh)?;
+        outcome
+    }
+
     fn create_in(&self, fresh: &Path, held: &Held) -> Result<(), StoreError> {
         let parent = parent(fresh);
         DirBuilder::new()

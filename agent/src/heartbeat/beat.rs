@@ -53,7 +53,14 @@ impl Beater<'_> {
         self.beat(name, Some(lan), echo, &[], now);
     }
 
-    fn beat(&mut self, name: &str, only: Option<usize>, echo: Option<Echo>, views: &[(String, Arc<View>)], now: Time) {
+    fn beat(
+        &mut self,
+        name: &str,
+        only: Option<usize>,
+        echo: Option<Echo>,
+        views: &[(String, Arc<View>)],
+        now: Time,
+    ) {
         let Some(cluster) = self.cluster.clone() else { return };
         let head = Heartbeat {
             from: cluster.node.clone(),
@@ -66,7 +73,10 @@ impl Beater<'_> {
         let borrowed: Vec<_> = views.iter().map(|(module, view)| (module.as_str(), view)).collect();
         let (bodies, oversized) = packet::bodies(&head, &borrowed);
         for module in oversized {
-            tracing::error!(module, "a view does not fit a datagram; the other node does not hear of this module");
+            tracing::error!(
+                module,
+                "a view does not fit a datagram; the other node does not hear of this module"
+            );
         }
         if let Some(peer) = self.peers.get_mut(name) {
             peer.link.note_sent(self.counter + 1, now);

@@ -139,7 +139,9 @@ impl Link {
     }
 
     fn judge_stand_in(&mut self, header: &Header, body: &Heartbeat, lan: usize, now: Time) -> Verdict {
-        let [view] = body.views.as_slice() else { return Verdict::Refused("a stand-in speaks for one module") };
+        let [view] = body.views.as_slice() else {
+            return Verdict::Refused("a stand-in speaks for one module");
+        };
         if self.known != Some(body.stands_for) {
             return Verdict::Refused("it stands for a process that is not the last one");
         }
@@ -211,7 +213,11 @@ impl Link {
     /// What to tell the node of what was heard of it.
     pub(super) fn echo(&self, now: Time) -> Option<Echo> {
         let (incarnation, counter) = self.known.map(|known| (known, self.newest)).or(self.unproven)?;
-        Some(Echo { incarnation, counter, ages_ms: self.lans.iter().map(|lan| age(lan.heard, now)).collect() })
+        Some(Echo {
+            incarnation,
+            counter,
+            ages_ms: self.lans.iter().map(|lan| age(lan.heard, now)).collect(),
+        })
     }
 
     /// The same for a process that is not proven yet.
@@ -317,7 +323,11 @@ mod tests {
         assert_eq!(link.judge(&header(5, 3), &Heartbeat::default(), 0, at(12)), Verdict::Agent);
         assert!(matches!(link.judge(&header(5, 2), &Heartbeat::default(), 0, at(13)), Verdict::Refused(_)));
         let other = Header { lan: 1, ..header(5, 2) };
-        assert_eq!(link.judge(&other, &Heartbeat::default(), 1, at(14)), Verdict::Agent, "a slower lan counts for itself");
+        assert_eq!(
+            link.judge(&other, &Heartbeat::default(), 1, at(14)),
+            Verdict::Agent,
+            "a slower lan counts for itself"
+        );
     }
 
     #[test]

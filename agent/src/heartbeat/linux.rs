@@ -26,8 +26,9 @@ fn real_time() -> std::io::Result<()> {
     #[expect(unsafe_code, reason = "no safe wrapper sets a scheduling policy")]
     // SAFETY: 0 names the calling thread and the pointer is to a live value of the right type. Children do not
     // inherit the policy (RESET_ON_FORK).
-    let outcome =
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    let outcome = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter)
+    };
     if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 

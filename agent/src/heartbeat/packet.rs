@@ -89,7 +89,8 @@ mod tests {
         let (bodies, oversized) = bodies(&head(), &borrowed);
         assert!(oversized.is_empty());
         assert!(bodies.iter().all(|body| body.len() <= MAX_BODY));
-        let read: Vec<_> = bodies.iter().flat_map(|body| read(body).unwrap().views).map(|view| view.module).collect();
+        let read: Vec<_> =
+            bodies.iter().flat_map(|body| read(body).unwrap().views).map(|view| view.module).collect();
         assert_eq!(read, names);
     }
 

@@ -98,11 +98,13 @@ impl Beater<'_> {
         let nap = Timespec { tv_sec: nap.as_secs().cast_signed(), tv_nsec: i64::from(nap.subsec_nanos()) };
         let sockets = self.sockets();
         let mut waits = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
-        waits.extend(sockets.iter().map(|(_, socket)| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+        waits.extend(
+            sockets.iter().map(|(_, socket)| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)),
+        );
         // An interruption is as good as a time-out: everything is looked at anyway.
-        drop(poll(&mut waits, Some(&nap)));
+        let _interrupted = poll(&mut waits, Some(&nap));
         let mut number = [0; 8];
-        drop(rustix::io::read(&self.shared.wake, &mut number));
+        let _empty = rustix::io::read(&self.shared.wake, &mut number);
     }
 
     fn sockets(&self) -> Vec<(usize, Arc<UdpSocket>)> {
@@ -117,7 +119,10 @@ impl Beater<'_> {
         let shortest = self.modules.values().map(|module| module.judge.timeout).min().unwrap_or(IDLE_TIMEOUT);
         let late = now.since(deadline);
         if late >= (shortest / 4).max(Duration::from_millis(100)) {
-            tracing::warn!(late_ms = late.as_millis(), "this process was paused; no node is declared lost for one timeout");
+            tracing::warn!(
+                late_ms = late.as_millis(),
+                "this process was paused; no node is declared lost for one timeout"
+            );
             self.awake = now;
         }
     }
@@ -151,7 +156,11 @@ impl Beater<'_> {
             });
             if !same {
                 let old = self.modules.remove(name);
-                let module = Module::new(beats, &lans, old.filter(|old| old.peer == beats.peer && old.lans == beats.lans));
+                let module = Module::new(
+                    beats,
+                    &lans,
+                    old.filter(|old| old.peer == beats.peer && old.lans == beats.lans),
+                );
                 self.modules.insert(name.clone(), module);
             }
             if let Some(module) = self.modules.get_mut(name) {
@@ -205,7 +214,9 @@ impl Beater<'_> {
         let refuse = |why| self.shared.strangers.note(why, from, now);
         let (header, body) = match open(&cluster.key, datagram) {
             Ok(opened) => opened,
-            Err(safe_proto::datagram::OpenError::Malformed) => return refuse("it is not a heartbeat of this version"),
+            Err(safe_proto::datagram::OpenError::Malformed) => {
+                return refuse("it is not a heartbeat of this version");
+            }
             Err(safe_proto::datagram::OpenError::Forged) => {
                 return refuse("it is not sealed with this cluster's key");
             }
@@ -270,7 +281,11 @@ impl Beater<'_> {
                 continue;
             }
             let Ok(view) = view_from_wire(view) else {
-                tracing::warn!(module = entry.module, from = body.from, "a view that no release of this version sends");
+                tracing::warn!(
+                    module = entry.module,
+                    from = body.from,
+                    "a view that no release of this version sends"
+                );
                 continue;
             };
             let taken = (view.incarnation, view.serial);

@@ -303,7 +303,12 @@ mod tests {
             target: true,
             rebooted: true,
             knows_inflight: true,
-            entered: Some(Entered { session, role: Role::Secondary, plan: Plan::Full, source: Some(lineage) }),
+            entered: Some(Entered {
+                session,
+                role: Role::Secondary,
+                plan: Plan::Full,
+                source: Some(lineage),
+            }),
             paired: Some(session),
             demand: Some(Demand { base: lineage, lineage }),
             conceded: Some(Conceded { lineage, abandoned: Some(lineage) }),

@@ -1,0 +1,207 @@
+//! ModuleService: modules, their state, and commands.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use safe_proto::module::module_service_server::ModuleService;
+use safe_proto::module::{
+    ControlModuleRequest, ControlModuleResponse, GetStatusRequest, GetStatusResponse, InstallModuleRequest,
+    InstallModuleResponse, ListEventsRequest, ListEventsResponse, ListModulesRequest, ListModulesResponse,
+    ModuleStatus, ReadLogRequest, ReadLogResponse, RemoveModuleRequest, RemoveModuleResponse,
+    ValidateModuleRequest, ValidateModuleResponse, WatchStatusRequest, WatchStatusResponse,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::node_service::caller;
+use super::{control, install, refuse, remove, status, validate};
+use crate::log;
+
+/// Between two answers of a watch.
+const AT_MOST: Duration = Duration::from_millis(100);
+/// Between two looks at the other nodes.
+const LOOK: Duration = Duration::from_millis(500);
+/// An answer although nothing changed.
+const AT_LEAST: Duration = Duration::from_secs(2);
+/// Answers that may wait for a slow client.
+const QUEUE: usize = 4;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+pub(super) struct Desk(pub(super) Arc<super::Desk>);
+
+#[tonic::async_trait]
+impl ModuleService for Desk {
+    type WatchStatusStream = Answers<WatchStatusResponse>;
+    type ReadLogStream = Answers<ReadLogResponse>;
+
+    async fn validate_module(
+        &self,
+        request: Request<ValidateModuleRequest>,
+    ) -> Result<Response<ValidateModuleResponse>, Status> {
+        let ValidateModuleRequest { module, name } = request.into_inner();
+        validate::content(module.as_ref(), &name)?;
+        let (findings, _) = install::judge(&self.0, &name, module.unwrap_or_default()).await?;
+        let findings = findings.into_iter().map(Into::into).collect();
+        Ok(Response::new(ValidateModuleResponse { findings }))
+    }
+
+    async fn install_module(
+        &self,
+        request: Request<InstallModuleRequest>,
+    ) -> Result<Response<InstallModuleResponse>, Status> {
+        let caller = caller(&request);
+        let outcome = install::install(&self.0, request.into_inner()).await;
+        let name = outcome.as_ref().map_or("", |answer| answer.name.as_str());
+        self.0.audit(&caller, &format!("install module {name}"), &outcome);
+        outcome.map(Response::new)
+    }
+
+    async fn list_modules(&self, _: Request<ListModulesRequest>) -> Result<Response<ListModulesResponse>, Status> {
+        let modules = self.0.context.node.list().await.map_err(refuse)?;
+        Ok(Response::new(ListModulesResponse { modules }))
+    }
+
+    async fn remove_module(
+        &self,
+        request: Request<RemoveModuleRequest>,
+    ) -> Result<Response<RemoveModuleResponse>, Status> {
+        let caller = caller(&request);
+        let name = request.into_inner().name;
+        let outcome = remove::remove(&self.0, &name).await;
+        self.0.audit(&caller, &format!("remove module {name:.63}"), &outcome);
+        outcome.map(|()| Response::new(RemoveModuleResponse {}))
+    }
+
+    async fn control_module(
+        &self,
+        request: Request<ControlModuleRequest>,
+    ) -> Result<Response<ControlModuleResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let force = if request.force { " force" } else { "" };
+        let what = format!(
+            "{} {:.63} on [{:.200}]{force}",
+            request.command().as_str_name(),
+            request.name,
+            request.nodes.join(",")
+        );
+        let outcome = control::control(&self.0, request).await;
+        self.0.audit(&caller, &what, &outcome);
+        outcome.map(Response::new)
+    }
+
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let GetStatusRequest { name, local } = request.into_inner();
+        validate::module_or_all(&name)?;
+        let answer = if local { status::local(&self.0, &name) } else { status::everywhere(&self.0, &name).await };
+        answer.map(Response::new)
+    }
+
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let name = request.into_inner().name;
+        validate::module_or_all(&name)?;
+        // Also an unknown module is an error now, not in the middle of the stream.
+        let first = status::everywhere(&self.0, &name).await?;
+        let (answers, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(watch(Arc::clone(&self.0), name, first.modules, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let limit = validate::events(&request)?;
+        let events = self.0.context.events.clone();
+        let events = super::blocking(move || Ok(events.list(&request.module, request.since_ms, limit))).await?;
+        Ok(Response::new(ListEventsResponse { events }))
+    }
+
+    async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
+        let request = request.into_inner();
+        let lines = validate::log(&request)?;
+        status::local(&self.0, &request.module)?;
+        let path = self.0.context.paths.module(&request.module).log();
+        let reader = super::blocking(move || {
+            log::Reader::open(&path, lines)
+                .map_err(|error| Status::internal(format!("the log cannot be read: {error}")))
+        })
+        .await?;
+        let (answers, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(read(reader, request.follow, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+async fn read(mut reader: log::Reader, follow: bool, answers: mpsc::Sender<Result<ReadLogResponse, Status>>) {
+    loop {
+        let next = tokio::select! {
+            next = reader.next(follow) => next,
+            () = answers.closed() => return,
+        };
+        let answer = match next {
+            Ok(Some(lines)) => Ok(ReadLogResponse { lines }),
+            Ok(None) => return,
+            Err(error) => Err(Status::internal(format!("the log cannot be read: {error}"))),
+        };
+        let last = answer.is_err();
+        if answers.send(answer).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Sends what changed, and something every 2 s, until the client is gone.
+async fn watch(
+    desk: Arc<super::Desk>,
+    name: String,
+    mut modules: Vec<ModuleStatus>,
+    answers: mpsc::Sender<Result<WatchStatusResponse, Status>>,
+) {
+    let mut own = desk.context.node.statuses();
+    loop {
+        own.borrow_and_update();
+        let sent = Instant::now();
+        if answers.send(Ok(WatchStatusResponse { modules: modules.clone() })).await.is_err() {
+            return;
+        }
+        sleep_until(sent + AT_MOST).await;
+        loop {
+            let look = (Instant::now() + LOOK).min(sent + AT_LEAST);
+            tokio::select! {
+                // A change here, or time to look at the other nodes.
+                _ = timeout_at(look, own.changed()) => {}
+                () = answers.closed() => return,
+                () = desk.context.shutdown.cancelled() => return,
+            }
+            let fresh = match status::everywhere(&desk, &name).await {
+                Ok(answer) => answer.modules,
+                Err(status) => {
+                    drop(answers.send(Err(status)).await);
+                    return;
+                }
+            };
+            let changed = !same(&fresh, &modules);
+            modules = fresh;
+            if changed || Instant::now() >= sent + AT_LEAST {
+                break;
+            }
+        }
+    }
+}
+
+/// Equal but for the time at which it was true.
+fn same(a: &[ModuleStatus], b: &[ModuleStatus]) -> bool {
+    let timeless = |status: &ModuleStatus| ModuleStatus { as_of_ms: 0, ..status.clone() };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| timeless(a) == timeless(b))
+}

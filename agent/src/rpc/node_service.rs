@@ -1,0 +1,78 @@
+//! NodeService: this node by itself.
+
+use std::sync::Arc;
+
+use safe_proto::node::node_service_server::NodeService;
+use safe_proto::node::{
+    GetVersionRequest, GetVersionResponse, InitClusterRequest, InitClusterResponse, JoinClusterRequest,
+    JoinClusterResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Caller, validate};
+use crate::peer::versions::SPOKEN;
+
+/// The service.
+pub(super) struct Desk(pub(super) Arc<super::Desk>);
+
+#[tonic::async_trait]
+impl NodeService for Desk {
+    async fn get_version(&self, _: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
+        let joined = self.0.cluster.joined();
+        let held = joined.as_ref().map(|joined| &joined.held);
+        Ok(Response::new(GetVersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocols: SPOKEN.to_vec(),
+            node: held.map(|held| held.node.clone()).unwrap_or_default(),
+            cluster: held.map(|held| held.settings.cluster.clone()).unwrap_or_default(),
+        }))
+    }
+
+    async fn init_cluster(
+        &self,
+        request: Request<InitClusterRequest>,
+    ) -> Result<Response<InitClusterResponse>, Status> {
+        let what = format!("init cluster {:.63} node {:.63}", request.get_ref().cluster, request.get_ref().node);
+        let caller = caller(&request);
+        let outcome = self.init(request.into_inner()).await;
+        self.0.audit(&caller, &what, &outcome);
+        outcome.map(Response::new)
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<JoinClusterRequest>,
+    ) -> Result<Response<JoinClusterResponse>, Status> {
+        let what = format!("join a cluster as node {:.63}", request.get_ref().node);
+        let caller = caller(&request);
+        let outcome = self.join(request.into_inner()).await;
+        self.0.audit(&caller, &what, &outcome);
+        outcome.map(Response::new)
+    }
+}
+
+impl Desk {
+    async fn init(&self, request: InitClusterRequest) -> Result<InitClusterResponse, Status> {
+        validate::init(&request)?;
+        let cluster = Arc::clone(&self.0.cluster);
+        let (token, expires) = super::blocking(move || {
+            cluster.init(&request.cluster, &request.node, &request.addresses).map_err(Status::from)
+        })
+        .await?;
+        Ok(InitClusterResponse { token, expires: i64::try_from(expires).unwrap_or(i64::MAX) })
+    }
+
+    async fn join(&self, request: JoinClusterRequest) -> Result<JoinClusterResponse, Status> {
+        validate::join_cluster(&request)?;
+        let settings = self.0.cluster.join(&request.token, &request.node, &request.addresses).await?;
+        Ok(JoinClusterResponse {
+            cluster: settings.cluster.clone(),
+            nodes: settings.nodes.into_iter().map(|node| node.name).collect(),
+        })
+    }
+}
+
+/// Who calls.
+pub(super) fn caller<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map_or_else(|| "unknown".to_owned(), Caller::to_string)
+}
