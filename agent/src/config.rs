@@ -1,4 +1,4 @@
-//! Settings of the daemon: defaults, then `safed.toml`, then `SAFED_*`, then flags.
+//! Settings of the daemon: defaults, then `safed.toml`, then `SAFED_*`.
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -38,25 +38,16 @@ impl Default for Config {
     }
 }
 
-/// Settings given as flags; what is none counts nothing.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Flags {
-    /// `--log`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-}
-
 impl Config {
     /// Reads and checks all layers.
     ///
     /// # Errors
     /// One line: which key of which layer is wrong.
-    pub fn load(paths: &Paths, flags: &Flags) -> Result<Self, Startup> {
+    pub fn load(paths: &Paths) -> Result<Self, Startup> {
         let file = paths.settings_file();
         let config: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::file(&file))
             .merge(Env::prefixed("SAFED_").only(&KEYS))
-            .merge(Serialized::defaults(flags))
             .extract()
             .map_err(|error| Startup(format!("cannot use the settings of {}: {error}", file.display())))?;
         config.check().map_err(|wrong| Startup(format!("{}: {wrong}", file.display())))?;
@@ -83,17 +74,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         std::fs::write(dir.path().join("etc/safed.toml"), text).unwrap();
-        Config::load(&Paths::new(Some(dir.path())), &Flags::default())
+        Config::load(&Paths::new(Some(dir.path())))
     }
 
     #[test]
-    fn defaults_without_file_then_file_then_flags() {
+    fn defaults_without_file_then_file() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(Some(dir.path()));
-        assert_eq!(Config::load(&paths, &Flags::default()).unwrap(), Config::default());
+        assert_eq!(Config::load(&paths).unwrap(), Config::default());
         assert_eq!(load("port_api = 19400\n").unwrap().port_api, 19400);
-        let debug = Flags { log: Some("debug".to_owned()) };
-        assert_eq!(Config::load(&paths, &debug).unwrap().log, "debug");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Reading order: [`node`] (the owner loop and its seams), then the adapters around it.
 
 pub mod address;
+pub mod audit;
 pub mod children;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod events;
@@ -18,17 +20,16 @@ pub mod node;
 pub mod paths;
 pub mod peer;
 pub mod pki;
+pub mod preflight;
 pub mod processes;
 pub mod random;
 pub mod replica;
+pub mod rpc;
 pub mod scripts;
 pub mod settings_store;
 pub mod shutdown;
 pub mod spec_store;
 pub mod status;
 pub mod store;
-pub mod token;
-pub mod audit;
-pub mod cluster;
-pub mod rpc;
 pub mod stream_port;
+pub mod token;

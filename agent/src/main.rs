@@ -1,3 +1,93 @@
-//! The daemon of safed.
+//! The daemon of safed: one per node.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use safed::children::Children;
+use safed::config::Config;
+use safed::events::Events;
+use safed::node::{Context, NodeHandle, Owner, Startup};
+use safed::paths::Paths;
+use safed::{cluster, log, logging, preflight, rpc, shutdown};
+use tokio_util::sync::CancellationToken;
+
+/// Keeps applications running on this node and its partners. Commands are given with safectl.
+#[derive(Debug, Parser)]
+#[command(name = "safed", version)]
+struct Arguments {
+    /// Keep settings, state and sockets below DIR instead of in /etc/safed, /var/lib/safed and /run/safed
+    #[arg(long, value_name = "DIR", env = "SAFED_ROOT")]
+    root: Option<PathBuf>,
+}
+
+/// The daemon cannot start, or had to give up.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Startup(why)) => {
+            complain(&why);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "before logging begins there is no other way")]
+fn complain(why: &str) {
+    eprintln!("safed: {why}");
+}
+
+fn start(arguments: &Arguments) -> Result<(), Startup> {
+    let root = arguments.root.as_ref().map(std::path::absolute).transpose();
+    let root = root.map_err(|error| Startup(format!("cannot use --root: {error}")))?;
+    let paths = Paths::new(root.as_deref());
+    let config = Config::load(&paths)?;
+    preflight::check()?;
+    let _lock = preflight::lock(&paths)?;
+    logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Startup(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(run(paths, config));
+    // What still waits for a disk must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(paths: Paths, config: Config) -> Result<(), Startup> {
+    let end = CancellationToken::new();
+    shutdown::watch(end.clone())?;
+    let events = Events::start(&paths)?;
+    let children = Children::default();
+    children.adopt_orphans(end.clone())?;
+    tokio::spawn(log::keep_bounded(paths.modules(), end.clone()));
+    let (node, inbox, statuses) = NodeHandle::new();
+    let context = Context { paths, config, node, events, shutdown: end.clone() };
+    let cluster = cluster::start(&context)?;
+    let network = Arc::clone(&cluster);
+    let owner = Owner::new(context.clone(), network, children, inbox, statuses)?;
+    let owner = tokio::spawn(owner.run());
+    let served = rpc::serve(&context, cluster)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "safed runs");
+    let outcome = tokio::select! {
+        () = end.cancelled() => Ok(()),
+        () = served => give_up(&end, "the API ended"),
+        done = owner => match done {
+            Ok(()) => give_up(&end, "the owner loop ended"),
+            Err(error) => give_up(&end, &format!("the owner loop failed: {error}")),
+        },
+    };
+    end.cancel();
+    outcome
+}
+
+/// A daemon that lost a part is ended as a whole: modules go on under their replicators, and the service manager
+/// starts it again.
+fn give_up(end: &CancellationToken, why: &str) -> Result<(), Startup> {
+    if end.is_cancelled() { Ok(()) } else { Err(Startup(why.to_owned())) }
+}
