@@ -35,10 +35,14 @@ fn nodes(report: &mut Report<'_>, around: Surroundings<'_>) {
             );
         }
         Kind::Mirror if named.is_empty() && around.nodes.is_some_and(|nodes| nodes.len() > 2) => {
-            report.error("module.kind", "the cluster has more than 2 nodes: name the 2 of this mirror module, as in nodes = [\"n1\", \"n2\"]");
+            let message = "the cluster has more than 2 nodes: name the 2 of this mirror module, as in \
+                           nodes = [\"n1\", \"n2\"]";
+            report.error("module.kind", message);
         }
         Kind::Mirror if around.nodes.is_some_and(|nodes| nodes.len() < 2) => {
-            report.error("module.kind", "a mirror module needs 2 nodes and the cluster has 1; join the other one first: safectl cluster invite");
+            let message = "a mirror module needs 2 nodes and the cluster has 1; join the other one first: \
+                           safectl cluster invite";
+            report.error("module.kind", message);
         }
         Kind::Light if named.len() > 1 => {
             report.error("module.nodes", format!("a light module has 1 node; {} are named", named.len()));

@@ -100,11 +100,20 @@ fn isolation(report: &mut Report<'_>, around: Surroundings<'_>) {
         return;
     }
     if !spec.arbiter.is_empty() {
-        report.note("if every lan is cut, a node that reaches its arbiters serves: a ping, tcp, http or command arbiter excludes nothing, so both may serve where both reach it");
+        report.note(
+            "if every lan is cut, a node that reaches its arbiters serves: a ping, tcp, http or command arbiter excludes \
+             nothing, so both may serve where both reach it",
+        );
     } else {
         report.note(match spec.module.isolation {
-            Isolation::Alone => "no arbiter: if every lan is cut, both nodes serve, and on repair the changes of one are set aside (isolation = \"wait\" or an [[arbiter]] avoids that)",
-            Isolation::Wait => "no arbiter: if every lan is cut, or the serving node dies, nobody serves until the lans are back or a person decides (isolation = \"wait\")",
+            Isolation::Alone => {
+                "no arbiter: if every lan is cut, both nodes serve, and on repair the changes of one are given up \
+                 (isolation = \"wait\" avoids that)"
+            }
+            Isolation::Wait => {
+                "no arbiter: if every lan is cut, or the serving node dies, nobody serves until the lans are back or \
+                 a person decides (isolation = \"wait\")"
+            }
         });
     }
     if around.lans.is_some_and(|lans| lans.len() == 1) {

@@ -13,14 +13,10 @@ pub(super) fn check(report: &mut Report<'_>) {
         );
         report.warning("module.kind", message);
     }
-    for (index, arbiter) in spec.arbiter.iter().enumerate() {
-        if arbiter.kind.is_lock() {
-            let message = format!(
-                "this release has no {} arbiter yet; without it the module would not be protected",
-                arbiter.kind.as_str()
-            );
-            report.error(&format!("arbiter.{index}.kind"), message);
-        }
+    for index in 0..spec.arbiter.len() {
+        let message = "this release asks no arbiter yet, so that the module would not be protected by it; leave [[arbiter]] out \
+                       and choose what a full isolation does: isolation = \"alone\" or \"wait\"";
+        report.error(&format!("arbiter.{index}"), message);
     }
     let unused = [("process", spec.process.len()), ("check", spec.check.len()), ("rule", spec.rule.len())];
     for (key, _) in unused.iter().filter(|(_, len)| *len > 0) {
@@ -39,6 +35,10 @@ pub(super) fn check(report: &mut Report<'_>) {
                 "this release has no ack = \"disk\" yet; fsync is durable on both nodes in any case",
             );
         }
+    }
+    if !spec.replication.sync_delta.is_zero() {
+        let message = "this release does not act on sync_delta yet: a stale copy never serves by itself";
+        report.warning("replication.sync_delta", message);
     }
     if spec.replication.bandwidth_limit != BandwidthLimit::Auto {
         report.warning(

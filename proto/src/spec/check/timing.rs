@@ -85,13 +85,6 @@ fn replication(report: &mut Report<'_>) {
     if flow.slow_timeout < flow.stall_timeout {
         report.error("replication.slow_timeout", "slow_timeout must not be shorter than stall_timeout");
     }
-    if flow.sync_delta > Duration::ZERO {
-        let message = format!(
-            "sync_delta lets a node serve whose copy may lack the last {} of acknowledged writes",
-            format_duration(flow.sync_delta),
-        );
-        report.warning("replication.sync_delta", message);
-    }
 }
 
 fn range(report: &mut Report<'_>, key: &str, value: Duration, least: Duration, most: Duration) {
