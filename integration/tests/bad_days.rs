@@ -56,6 +56,12 @@ fn read_only_disk_blocks() -> Result<()> {
     blocked("dir-read-only", line, &[PATH, "read-only"])
 }
 
+#[test]
+fn full_disk_blocks() -> Result<()> {
+    let line = "mount -t tmpfs -o size=1m none /srv/data/m; dd if=/dev/zero of=/srv/data/m/file bs=64k 2>/dev/null || true";
+    blocked("dir-full", line, &[PATH])
+}
+
 /// Its disk is not mounted: an empty directory where a copy was. It must not become the source of anything.
 #[test]
 fn directory_without_its_marker_is_not_served() -> Result<()> {

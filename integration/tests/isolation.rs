@@ -51,6 +51,28 @@ fn all_lans_cut_without_arbiter() -> Result<()> {
     c.finish()
 }
 
+/// S18: who went alone for a moment, without a write, and died, does not win against who served since.
+#[test]
+fn serving_node_survives_one_that_died_alone() -> Result<()> {
+    let c = Cluster::two_nodes("s18")?;
+    c.start_module(&Module::mirror("files").replicate("/srv/data/files"))?;
+    for lan in LANS {
+        c.cut(lan)?;
+    }
+    c.wait_state("files", "n1", State::Alone)?;
+    c.node(0).kill_host()?;
+    c.wait_state("files", "n2", State::Alone)?;
+    c.node(1).shell("echo kept >/srv/data/files/file")?;
+    for lan in LANS {
+        c.heal(lan)?;
+    }
+    c.node(0).restart_host()?;
+    c.wait_pair("files", "n2")?;
+    tree::assert_equal(&c, "/srv/data/files")?;
+    assert_eq!(c.node(1).shell("cat /srv/data/files/file")?, "kept");
+    c.finish()
+}
+
 /// S7b: told to wait, nobody serves what may be old.
 #[test]
 fn all_lans_cut_and_told_to_wait() -> Result<()> {
