@@ -187,6 +187,8 @@ pub struct DirtySet {
     extents: usize,
     // Objects with marks on names.
     with_names: usize,
+    // Objects whose marks became coarser than what was marked, if anyone wants to know.
+    coarsened: Option<BTreeSet<Object>>,
 }
 
 impl Default for DirtySet {
@@ -213,6 +215,30 @@ impl DirtySet {
             names: 0,
             extents: 0,
             with_names: 0,
+            coarsened: None,
+        }
+    }
+
+    /// Remember from now on which objects' marks became coarser than what was marked.
+    pub fn track_coarsening(&mut self) {
+        self.coarsened = Some(BTreeSet::new());
+    }
+
+    /// The objects whose marks became coarser than what was marked since the last call. (Everything: see
+    /// [`Self::is_everything`].)
+    pub fn take_coarsened(&mut self) -> BTreeSet<Object> {
+        self.coarsened.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The marks of one object, as changes.
+    #[must_use]
+    pub fn changes_of(&self, object: &Object) -> Vec<Change> {
+        self.objects.get(object).map(|marks| changes_of(object, marks)).unwrap_or_default()
+    }
+
+    fn note_coarser(&mut self, object: &Object) {
+        if let Some(coarsened) = &mut self.coarsened {
+            coarsened.insert(object.clone());
         }
     }
 
@@ -272,7 +298,8 @@ impl DirtySet {
 
     /// Mark everything; nothing finer is kept.
     pub fn mark_everything(&mut self) {
-        *self = Self { everything: true, ..Self::with_limits(self.limits, self.grain) };
+        let coarsened = self.coarsened.take().map(|_| BTreeSet::new());
+        *self = Self { everything: true, coarsened, ..Self::with_limits(self.limits, self.grain) };
     }
 
     /// Add all marks of another set.
@@ -413,6 +440,7 @@ impl DirtySet {
         if marks.data.len() > self.limits.extents_of_one {
             // To half the bound, so that the next small write does not coarsen again.
             marks.data.coarsen(self.limits.extents_of_one / 2);
+            self.note_coarser(object);
         }
         self.names += marks.names.len();
         self.extents += marks.data.len();
@@ -437,6 +465,7 @@ impl DirtySet {
     fn coarsen_names(&mut self, last: &Object) {
         let most = self.objects.iter().max_by_key(|(_, marks)| marks.names.len());
         let dir = most.map_or_else(|| last.clone(), |(object, _)| object.clone());
+        self.note_coarser(&dir);
         self.update(&dir, |marks, _| {
             marks.names = Names::All { deep: marks.names.is_deep() };
             true
@@ -452,6 +481,7 @@ impl DirtySet {
             .map(|(o, _)| o.clone())
             .collect();
         for file in files {
+            self.note_coarser(&file);
             self.update(&file, |marks, _| {
                 marks.data.coarsen(each);
                 true
@@ -474,6 +504,7 @@ impl DirtySet {
                 return;
             }
             files.iter().for_each(|file| self.forget(file));
+            self.note_coarser(&dir);
             self.update(&dir, |marks, _| {
                 marks.names = Names::All { deep: marks.names.is_deep() };
                 true

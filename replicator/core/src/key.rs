@@ -61,6 +61,12 @@ impl Key {
         Self::new(object, Part::All)
     }
 
+    /// Everything: no other operation that has [`Keys::push_any`] is on the way.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self::meta(EVERYTHING)
+    }
+
     /// The same, only read.
     #[must_use]
     pub const fn shared(mut self) -> Self {
@@ -96,6 +102,8 @@ fn hash(name: &[u8]) -> u64 {
 }
 
 const MOST: usize = 6;
+/// No object has this number.
+const EVERYTHING: u64 = 0;
 
 /// The keys of one operation, without an allocation.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +150,11 @@ impl Keys {
             self.list[self.count] = key;
             self.count += 1;
         }
+    }
+
+    /// The shared key of every operation that changes anything: who holds [`Key::everything`] stops them all.
+    pub fn push_any(&mut self) {
+        self.push(Key::meta(EVERYTHING).shared());
     }
 
     /// As a slice.

@@ -192,7 +192,9 @@ pub enum Op {
         new_name: Bytes,
         /// What happens with an existing target.
         how: RenameMode,
-        /// The replaced object, if it has an id: it stays usable by it.
+        /// The renamed object, if it has an id.
+        id: ObjectId,
+        /// The object that had the new name, if it has an id: it stays usable by it.
         replaced: ObjectId,
         /// Modification time of both directories.
         time: Timestamp,
@@ -281,9 +283,12 @@ impl Op {
                 keys
             }
             Self::Unlink { parent, name, id, .. } => Keys::name_and(parent.0, name, id.0),
-            Self::Rename { parent, name, new_parent, new_name, replaced, .. } => {
+            Self::Rename { parent, name, new_parent, new_name, id, replaced, .. } => {
                 let mut keys = Keys::name_and(parent.0, name, replaced.0);
                 keys.push(Key::name(new_parent.0, new_name));
+                if *id != ObjectId::NONE {
+                    keys.push(Key::meta(id.0));
+                }
                 keys
             }
             Self::Link { id, parent, name, .. } => Keys::of(&[Key::name(parent.0, name), Key::meta(id.0)]),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::key::{Key, Keys};
+use crate::key::Key;
 
 /// One operation inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,7 +13,7 @@ pub struct Ticket(u64);
 
 #[derive(Debug)]
 struct Entry {
-    keys: Keys,
+    keys: Vec<Key>,
     /// How many earlier conflicting operations are still inside.
     blockers: usize,
     dependents: Vec<Ticket>,
@@ -29,11 +29,11 @@ pub struct Order {
 
 impl Order {
     /// Enters; true: it may be carried out now, else when [`Order::leave`] names it.
-    pub fn enter(&mut self, keys: &Keys) -> (Ticket, bool) {
+    pub fn enter(&mut self, keys: &[Key]) -> (Ticket, bool) {
         self.next += 1;
         let ticket = Ticket(self.next);
         let mut earlier: Vec<Ticket> = Vec::new();
-        for key in keys.as_slice() {
+        for key in keys {
             let inside = self.objects.entry(key.object).or_default();
             for (other, held) in inside.iter() {
                 if *other != ticket && held.conflicts(key) && !earlier.contains(other) {
@@ -48,14 +48,14 @@ impl Order {
             }
         }
         let blockers = earlier.len();
-        self.entries.insert(ticket, Entry { keys: *keys, blockers, dependents: Vec::new() });
+        self.entries.insert(ticket, Entry { keys: keys.to_vec(), blockers, dependents: Vec::new() });
         (ticket, blockers == 0)
     }
 
     /// Leaves, carried out or given up; calls `ready` for each operation that may be carried out now.
     pub fn leave(&mut self, ticket: Ticket, mut ready: impl FnMut(Ticket)) {
         let Some(entry) = self.entries.remove(&ticket) else { return };
-        for key in entry.keys.as_slice() {
+        for key in &entry.keys {
             if let Some(inside) = self.objects.get_mut(&key.object) {
                 inside.retain(|(other, _)| *other != ticket);
                 if inside.is_empty() {
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn conflicting_ones_follow_in_the_order_of_entry() {
         let mut order = Order::default();
-        let (first, ready) = order.enter(&Keys::of(&[Key::range(1, 0, 10)]));
+        let (first, ready) = order.enter(&[Key::range(1, 0, 10)]);
         assert!(ready);
-        let (second, ready) = order.enter(&Keys::of(&[Key::range(1, 5, 15)]));
+        let (second, ready) = order.enter(&[Key::range(1, 5, 15)]);
         assert!(!ready);
         // Conflicts only with the second, which waits: it must not overtake it.
-        let (third, ready) = order.enter(&Keys::of(&[Key::range(1, 12, 20)]));
+        let (third, ready) = order.enter(&[Key::range(1, 12, 20)]);
         assert!(!ready);
-        let (_, ready) = order.enter(&Keys::of(&[Key::range(1, 30, 40)]));
+        let (_, ready) = order.enter(&[Key::range(1, 30, 40)]);
         assert!(ready);
         let mut woken = Vec::new();
         order.leave(first, |ticket| woken.push(ticket));
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn two_keys_on_one_object_do_not_block_their_own_operation() {
         let mut order = Order::default();
-        let (ticket, ready) = order.enter(&Keys::of(&[Key::all(1), Key::meta(1), Key::name(1, b"x")]));
+        let (ticket, ready) = order.enter(&[Key::all(1), Key::meta(1), Key::name(1, b"x")]);
         assert!(ready);
         order.leave(ticket, |_| panic!("nothing waits"));
         assert!(order.is_empty());
@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn one_that_waits_for_two_is_ready_after_both() {
         let mut order = Order::default();
-        let (a, _) = order.enter(&Keys::of(&[Key::meta(1)]));
-        let (b, _) = order.enter(&Keys::of(&[Key::meta(2)]));
-        let (c, ready) = order.enter(&Keys::of(&[Key::meta(1), Key::meta(2)]));
+        let (a, _) = order.enter(&[Key::meta(1)]);
+        let (b, _) = order.enter(&[Key::meta(2)]);
+        let (c, ready) = order.enter(&[Key::meta(1), Key::meta(2)]);
         assert!(!ready);
         order.leave(a, |_| panic!("b is still inside"));
         let mut woken = Vec::new();

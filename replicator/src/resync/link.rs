@@ -19,11 +19,12 @@ pub trait Link: Sync {
     /// mark or decision and the end of its local change.
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_>;
 
-    /// The id of a replicated directory; always bound.
-    fn root(&self, index: u16) -> ObjectId;
-
-    /// The id of an object in this session; given at first use, not bound by that.
+    /// The id of an object in this session; given at first use, not bound by that. Roots are always bound, to
+    /// [`ObjectId::root`].
     fn id(&self, object: &Object) -> ObjectId;
+
+    /// The id of an object, if it means something on the target.
+    fn bound(&self, object: &Object) -> Option<ObjectId>;
 
     /// A new id for something that only the target has.
     fn fresh(&self) -> ObjectId;
@@ -108,10 +109,10 @@ pub enum Query {
         /// At most [`LIST_LIMIT`].
         names: Vec<Bytes>,
     },
-    /// The entry of a directory itself (its name is empty).
+    /// The entry of an object itself (its name is empty).
     Own {
-        /// The directory.
-        dir: ObjectId,
+        /// The object.
+        id: ObjectId,
     },
     /// Digests of content.
     Digests(Vec<DigestOf>),
@@ -135,7 +136,7 @@ pub const LIST_LIMIT: usize = 1024;
 pub struct DigestOf {
     /// Directory of the file.
     pub dir: ObjectId,
-    /// Its name there.
+    /// Its name there; empty: `dir` is the file itself.
     pub name: Bytes,
     /// First block.
     pub first: u64,
@@ -190,7 +191,7 @@ pub struct Located {
 }
 
 /// See [`safe_replication::dirty::Change`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Content of the file at the path.
     Data {

@@ -1,0 +1,391 @@
+//! The dirty set on disk: a preallocated file that is appended to, bound to one lineage and one boot of the machine.
+//!
+//! It survives the end of the process at any instant, since what was written is in the page cache, and works on a full
+//! disk, since its space was reserved before. After a loss of power its tail may be missing: under another boot id it
+//! counts as lost, and the copies are compared in full.
+//!
+//! Files in the directory: `journal` the one in use, `journal.spare` an empty one of the first size whose space is
+//! reserved, for the next beginning or rewriting.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use safe_replication::dirty::{Change, DirtySet, Limits};
+use safe_replication::record::{self, Context, Found, Record};
+
+use header::{Header, SIZE as HEADER};
+
+pub mod clean;
+mod header;
+
+/// First size of the file, and by how much it grows.
+const STEP: u64 = 4 << 20;
+
+/// It never gets larger; marks become coarser instead.
+const MOST: u64 = 96 << 20;
+
+/// Kept free for the one record that says "everything".
+const RESERVE: u64 = 4096;
+
+/// Granularity of records on content, so that a file that is written through takes few.
+const GRAIN: u64 = 64 * 1024;
+
+/// What a journal belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Lineage id.
+    pub lineage: u128,
+    /// Boot id of the machine.
+    pub boot: u128,
+}
+
+/// The knowledge is gone: only a full compare helps. The reason is for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Lost(pub String);
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    file: File,
+    binding: Binding,
+    end: u64,
+    allocated: u64,
+    most: u64,
+    context: Context,
+    // What the file says, so that it is not said twice. Invariant: reading the file gives at least this.
+    recorded: DirtySet,
+    // A write failed: what `recorded` says is no longer on disk.
+    failed: bool,
+}
+
+impl Journal {
+    /// Reserve the space that a journal will need, so that it can begin on a full disk.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or there is no space.
+    pub fn prepare(directory: &Path) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let spare = directory.join("journal.spare");
+        match fs::metadata(&spare) {
+            Ok(found) if found.len() == STEP => Ok(()),
+            Ok(_) | Err(_) => allocate(&spare, STEP).map(drop),
+        }
+    }
+
+    /// Begin a journal that says what `set` says, in place of any other; durable when this returns.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or there is no space for the first [`STEP`] bytes.
+    pub fn create(directory: &Path, binding: Binding, set: &DirtySet) -> io::Result<Self> {
+        Self::create_with(directory, binding, set, MOST)
+    }
+
+    fn create_with(directory: &Path, binding: Binding, set: &DirtySet, most: u64) -> io::Result<Self> {
+        Self::prepare(directory)?;
+        let mut journal = Self {
+            directory: directory.to_path_buf(),
+            file: File::open(directory)?,
+            binding,
+            end: 0,
+            allocated: 0,
+            most,
+            context: Context::default(),
+            recorded: fresh(Limits::DEFAULT),
+            failed: false,
+        };
+        journal.rewrite(set)?;
+        journal.sync()?;
+        File::open(directory)?.sync_all()?;
+        Ok(journal)
+    }
+
+    /// Open the journal of this lineage, written under this boot.
+    ///
+    /// # Errors
+    /// There is none, it belongs to something else, or it is damaged.
+    pub fn open(directory: &Path, binding: Binding) -> Result<(Self, DirtySet), Lost> {
+        let path = directory.join("journal");
+        let lost = |what: &str| Lost(format!("the journal {} {what}", path.display()));
+        let io = |error: io::Error| lost(&format!("cannot be read: {error}"));
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
+        let mut bytes = Vec::new();
+        let limit = file.metadata().map_err(io)?.len();
+        if limit > 2 * MOST {
+            return Err(lost("is longer than any journal"));
+        }
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let header = Header::decode(&bytes).ok_or_else(|| lost("has no valid header"))?;
+        if header.binding.lineage != binding.lineage {
+            return Err(lost("belongs to another lineage"));
+        }
+        if header.binding.boot != binding.boot {
+            return Err(lost("was written before the machine was restarted"));
+        }
+        let (recorded, end, torn) = read(&bytes).ok_or_else(|| lost("is damaged"))?;
+        if torn > 0 {
+            file.write_all_at(&vec![0; torn], end).map_err(io)?;
+        }
+        let mut set = DirtySet::new();
+        set.merge(&recorded);
+        let allocated = bytes.len() as u64;
+        let directory = directory.to_path_buf();
+        let context = Context::default();
+        Ok((
+            Self { directory, file, binding, end, allocated, most: MOST, context, recorded, failed: false },
+            set,
+        ))
+    }
+
+    /// In what the following changes happen.
+    pub const fn set_context(&mut self, context: Context) {
+        self.context = context;
+    }
+
+    /// What it is bound to.
+    #[must_use]
+    pub const fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    /// Write changes, in one write(2); those it already says cost nothing. `truth` is asked for all that is dirty when
+    /// the file has to be rewritten, and says these changes too.
+    ///
+    /// # Errors
+    /// The disk failed; the change must not be made.
+    pub fn append(&mut self, changes: &[Change], truth: &dyn Fn() -> DirtySet) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("the journal could not be written before"));
+        }
+        let bytes = self.encode(changes);
+        let written = self.write(&bytes, truth);
+        self.failed = written.is_err();
+        written
+    }
+
+    /// Records of what the file does not say yet.
+    fn encode(&mut self, changes: &[Change]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for change in changes {
+            let change = rounded(change);
+            if self.recorded.mark(&change) {
+                record::encode(&Record { context: self.context, change }, &mut bytes);
+            }
+        }
+        if self.recorded.is_everything() && !bytes.is_empty() {
+            bytes.clear();
+            record::encode(&Record { context: self.context, change: Change::Everything }, &mut bytes);
+        }
+        for object in self.recorded.take_coarsened() {
+            for change in self.recorded.changes_of(&object) {
+                record::encode(&Record { context: self.context, change }, &mut bytes);
+            }
+        }
+        bytes
+    }
+
+    fn write(&mut self, bytes: &[u8], truth: &dyn Fn() -> DirtySet) -> io::Result<()> {
+        if bytes.is_empty() || (self.make_room(bytes.len() as u64, truth)? == Room::Rewritten) {
+            return Ok(());
+        }
+        self.file.write_all_at(bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Make everything written durable.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// End it: the copies are equal. The space stays reserved for the next one.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn clear(self) -> io::Result<()> {
+        Self::remove(&self.directory)
+    }
+
+    /// Remove what another process left.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn remove(directory: &Path) -> io::Result<()> {
+        match fs::remove_file(directory.join("journal")) {
+            Ok(()) => File::open(directory)?.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_room(&mut self, len: u64, truth: &dyn Fn() -> DirtySet) -> io::Result<Room> {
+        if self.end + len + RESERVE <= self.allocated {
+            return Ok(Room::There);
+        }
+        let truth = truth();
+        // Rewriting pays when at least half of the file is no longer true.
+        let pays = size_of(&truth) + HEADER + len < self.end / 2;
+        if !pays && self.allocated + len + STEP <= self.most && self.grow(len + STEP).is_ok() {
+            return Ok(Room::There);
+        }
+        match self.rewrite(&truth) {
+            Ok(()) => Ok(Room::Rewritten),
+            Err(error) => {
+                tracing::warn!(%error, "journal cannot be rewritten, everything is marked");
+                self.say_everything()?;
+                Ok(Room::Rewritten)
+            }
+        }
+    }
+
+    fn grow(&mut self, by: u64) -> io::Result<()> {
+        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), self.allocated, by)?;
+        self.allocated += by;
+        Ok(())
+    }
+
+    /// The last resort, in the space kept for it.
+    fn say_everything(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        record::encode(&Record { context: self.context, change: Change::Everything }, &mut bytes);
+        self.recorded.mark_everything();
+        self.file.write_all_at(&bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Write what `set` says into the spare file, as finely as fits, and put it in the journal's place.
+    fn rewrite(&mut self, set: &DirtySet) -> io::Result<()> {
+        let spare = self.directory.join("journal.spare");
+        let file = OpenOptions::new().read(true).write(true).open(&spare)?;
+        let size = file.metadata()?.len();
+        let most = self.most.saturating_sub(RESERVE).max(STEP - RESERVE);
+        let wanted = (size_of(set) + HEADER + STEP / 2).min(most).next_multiple_of(STEP);
+        let mut allocated = size;
+        if wanted > size && rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, wanted).is_ok() {
+            allocated = wanted;
+        }
+        let (recorded, bytes) = fit(set, self.context, allocated / 4 * 3);
+        file.write_all_at(&Header { binding: self.binding }.encode(), 0)?;
+        file.write_all_at(&bytes, HEADER)?;
+        fs::rename(&spare, self.directory.join("journal"))?;
+        (self.file, self.recorded, self.allocated) = (file, recorded, allocated);
+        self.end = HEADER + bytes.len() as u64;
+        if let Err(error) = Self::prepare(&self.directory) {
+            tracing::warn!(%error, "no space can be reserved for the next journal");
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    There,
+    /// The rewritten file says it already.
+    Rewritten,
+}
+
+fn fresh(limits: Limits) -> DirtySet {
+    let mut set = DirtySet::with_limits(limits, GRAIN);
+    set.track_coarsening();
+    set
+}
+
+fn rounded(change: &Change) -> Change {
+    match change {
+        Change::Data { object, offset, len } => {
+            let start = offset & !(GRAIN - 1);
+            let end = offset.saturating_add(*len).checked_next_multiple_of(GRAIN).unwrap_or(u64::MAX);
+            Change::Data { object: object.clone(), offset: start, len: end - start }
+        }
+        Change::Meta { .. }
+        | Change::Name { .. }
+        | Change::Names { .. }
+        | Change::Tree { .. }
+        | Change::Everything
+        | Change::Place { .. } => change.clone(),
+    }
+}
+
+/// Upper bound of the bytes that the set takes.
+fn size_of(set: &DirtySet) -> u64 {
+    let mut bytes = Vec::new();
+    let mut total = 0;
+    for change in set.changes() {
+        bytes.clear();
+        record::encode(&Record { context: Context::default(), change }, &mut bytes);
+        total += bytes.len() as u64;
+    }
+    total
+}
+
+/// The set as finely as it fits into so many bytes.
+fn fit(set: &DirtySet, context: Context, room: u64) -> (DirtySet, Vec<u8>) {
+    let mut limits = Limits::DEFAULT;
+    loop {
+        let mut recorded = fresh(limits);
+        set.changes().for_each(|change| {
+            recorded.mark(&rounded(&change));
+        });
+        drop(recorded.take_coarsened());
+        let mut bytes = Vec::new();
+        for change in recorded.changes() {
+            record::encode(&Record { context, change }, &mut bytes);
+        }
+        if bytes.len() as u64 <= room {
+            return (recorded, bytes);
+        }
+        limits = Limits {
+            objects: limits.objects / 2,
+            names: limits.names / 2,
+            extents_of_one: (limits.extents_of_one / 2).max(1),
+            extents: limits.extents / 2,
+        };
+    }
+}
+
+/// A new file of this size, zeros, its space reserved.
+fn allocate(path: &Path, size: u64) -> io::Result<File> {
+    drop(fs::remove_file(path));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    let reserved = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size);
+    if let Err(error) = reserved {
+        drop(fs::remove_file(path));
+        return Err(error.into());
+    }
+    Ok(file)
+}
+
+/// All records: what they say, where they end, and how many bytes of a record that was not written to its end follow.
+fn read(bytes: &[u8]) -> Option<(DirtySet, u64, usize)> {
+    let mut recorded = fresh(Limits::DEFAULT);
+    let mut at = usize::try_from(HEADER).ok()?;
+    loop {
+        let rest = bytes.get(at..)?;
+        match record::decode(rest) {
+            Found::Record(record, len) => {
+                recorded.mark(&record.change);
+                at += len;
+            }
+            Found::End => {
+                // Only zeros may follow the end.
+                return rest.iter().all(|byte| *byte == 0).then_some((recorded, at as u64, 0));
+            }
+            Found::Damaged => {
+                let longest = rest.len().min(record::HEAD + record::BODY_LIMIT);
+                let torn = rest[longest..].iter().all(|byte| *byte == 0);
+                return torn.then_some((recorded, at as u64, longest));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

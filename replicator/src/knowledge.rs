@@ -1,0 +1,333 @@
+//! What this node knows about how the copies differ: the dirty set, its journal, and how far the peer is in step. The
+//! one door through which differences are marked, asked for and cleared.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use safe_replication::dirty::{Change, DirtySet, Marks, Object};
+use safe_replication::record::Context;
+
+use crate::journal::{Binding, Journal};
+
+/// How far the peer is in step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Names may differ: objects cannot be addressed on the peer, nothing is sent but by the resync.
+    Apart,
+    /// All names are equal; content and attributes of some objects may differ.
+    Aligned,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Knowledge {
+    directory: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dirty: DirtySet,
+    // Was dirty and was sent; the peer may not have it on disk. Marked again if the session ends before it has.
+    sent: DirtySet,
+    // As `sent`, and the peer is making it durable now.
+    syncing: DirtySet,
+    journal: Option<Journal>,
+    context: Context,
+    stage: Stage,
+}
+
+impl Inner {
+    /// Everything that the journal must say.
+    fn truth(&self) -> DirtySet {
+        let mut truth = self.dirty.clone();
+        truth.merge(&self.sent);
+        truth.merge(&self.syncing);
+        truth
+    }
+
+    fn mark(&mut self, changes: &[Change]) -> io::Result<()> {
+        // A place counts only once its object has marks.
+        let (places, marks): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| matches!(change, Change::Place { .. }));
+        let ordered: Vec<Change> = marks.into_iter().chain(places).cloned().collect();
+        ordered.iter().for_each(|change| {
+            self.dirty.mark(change);
+        });
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let result = journal.append(&ordered, &|| self.truth());
+        self.journal = Some(journal);
+        result
+    }
+}
+
+impl Knowledge {
+    /// Nothing differs, as far as is known. The journal will be in `directory`.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        let inner = Inner {
+            dirty: DirtySet::new(),
+            sent: DirtySet::new(),
+            syncing: DirtySet::new(),
+            journal: None,
+            context: Context::default(),
+            stage: Stage::Apart,
+        };
+        Self { directory: directory.to_path_buf(), inner: Mutex::new(inner) }
+    }
+
+    /// Have a journal that is bound to `binding` and says everything known: the one that is there, if it can be, else a
+    /// new one. Durable when this returns. Says why the one that is there could not be used; then what it knew is gone
+    /// and, unless the lineage begins now, everything must be compared.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn open_journal(&self, binding: Binding) -> io::Result<Option<String>> {
+        let mut inner = self.inner.lock();
+        if inner.journal.as_ref().is_some_and(|journal| journal.binding() == binding) {
+            return Ok(None);
+        }
+        let lost = if inner.journal.take().is_some() {
+            // Another lineage begins: what is known now goes over to it.
+            None
+        } else {
+            match Journal::open(&self.directory, binding) {
+                Ok((_, known)) => {
+                    inner.dirty.merge(&known);
+                    None
+                }
+                Err(lost) => Some(lost.0),
+            }
+        };
+        let mut journal = Journal::create(&self.directory, binding, &inner.truth())?;
+        journal.set_context(inner.context);
+        inner.journal = Some(journal);
+        Ok(lost)
+    }
+
+    /// In what the following changes happen.
+    pub fn set_context(&self, context: Context) {
+        let mut inner = self.inner.lock();
+        inner.context = context;
+        if let Some(journal) = &mut inner.journal {
+            journal.set_context(context);
+        }
+    }
+
+    /// Mark changes: in the journal first where there is one, and before they are made. Their order does not matter.
+    ///
+    /// # Errors
+    /// The journal cannot be written: the change must not be made.
+    pub fn mark(&self, changes: &[Change]) -> io::Result<()> {
+        self.inner.lock().mark(changes)
+    }
+
+    /// Add what else is known to differ, such as what was in flight.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn merge(&self, set: &DirtySet) -> io::Result<()> {
+        let changes: Vec<Change> = set.changes().collect();
+        self.mark(&changes)
+    }
+
+    /// Whether any of these changes cannot go to the peer as an operation: it would be on something that differs, or
+    /// that cannot be addressed there.
+    #[must_use]
+    pub fn is_dirty(&self, changes: &[Change]) -> bool {
+        let inner = self.inner.lock();
+        inner.stage == Stage::Apart || changes.iter().any(|change| inner.dirty.is_dirty(change))
+    }
+
+    /// How far the peer is in step.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.inner.lock().stage
+    }
+
+    /// A session began or ended: nothing more is assumed about the peer, and what was sent but may not be on its disk
+    /// counts as different again.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn apart(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.stage = Stage::Apart;
+        let unsure = {
+            let mut unsure = std::mem::take(&mut inner.sent);
+            unsure.merge(&std::mem::take(&mut inner.syncing));
+            unsure
+        };
+        let changes: Vec<Change> = unsure.changes().collect();
+        inner.mark(&changes)
+    }
+
+    /// Nothing differs and nothing is on the way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.lock().dirty.is_empty()
+    }
+
+    /// Names may differ.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        self.inner.lock().dirty.has_names()
+    }
+
+    /// A copy of the set: everything that differs or may differ.
+    #[must_use]
+    pub fn snapshot(&self) -> DirtySet {
+        self.inner.lock().truth()
+    }
+
+    /// Take all marks about names out, to work on them. The caller holds everything, so that no operation is between
+    /// its mark and its change. None: there are no such marks, and from now on all names are equal.
+    #[must_use]
+    pub fn take_names(&self) -> Option<DirtySet> {
+        let mut inner = self.inner.lock();
+        if !inner.dirty.has_names() {
+            inner.stage = Stage::Aligned;
+            return None;
+        }
+        inner.stage = Stage::Apart;
+        let names = inner.dirty.take_names();
+        inner.sent.merge(&names);
+        Some(names)
+    }
+
+    /// The first object after `after` that differs, and its marks.
+    #[must_use]
+    pub fn next(&self, after: Option<&Object>) -> Option<(Object, Marks)> {
+        let inner = self.inner.lock();
+        inner.dirty.next(after).map(|(object, marks)| (object.clone(), marks.clone()))
+    }
+
+    /// What is marked about an object.
+    #[must_use]
+    pub fn get(&self, object: &Object) -> Option<Marks> {
+        self.inner.lock().dirty.get(object).cloned()
+    }
+
+    /// The peer has applied these changes as they are here; the caller has held their keys since it read them.
+    pub fn sent(&self, changes: &[Change]) {
+        let mut inner = self.inner.lock();
+        for change in changes {
+            match change {
+                Change::Data { object, offset, len } => {
+                    inner.dirty.clear_data(object, &(*offset..offset.saturating_add(*len)));
+                    // Its attributes have marks of their own, which are still there.
+                    inner.sent.mark(change);
+                }
+                Change::Meta { object } => {
+                    inner.dirty.clear_meta(object);
+                    inner.sent.mark(change);
+                }
+                Change::Place { .. } => {
+                    inner.sent.mark(change);
+                }
+                // Names are taken, not cleared.
+                Change::Name { .. } | Change::Names { .. } | Change::Tree { .. } | Change::Everything => {}
+            }
+        }
+    }
+
+    /// The object no longer exists.
+    pub fn forget(&self, object: &Object) {
+        self.inner.lock().dirty.forget(object);
+    }
+
+    /// The peer is asked to make everything durable now.
+    pub fn sync_begins(&self) {
+        let mut inner = self.inner.lock();
+        let sent = std::mem::take(&mut inner.sent);
+        inner.syncing.merge(&sent);
+    }
+
+    /// It has: what was sent before [`Self::sync_begins`] is settled.
+    pub fn sync_ended(&self) {
+        self.inner.lock().syncing = DirtySet::new();
+    }
+
+    /// Make the journal durable.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync_journal(&self) -> io::Result<()> {
+        self.inner.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
+    /// The copies are equal and both know it durably: forget everything. What was marked since cannot be: it stays.
+    ///
+    /// # Errors
+    /// The journal cannot be removed.
+    pub fn clear(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.sent = DirtySet::new();
+        inner.syncing = DirtySet::new();
+        match inner.journal.take() {
+            Some(journal) if inner.dirty.is_empty() => journal.clear(),
+            Some(journal) => {
+                inner.journal = Some(Journal::create(&self.directory, journal.binding(), &inner.dirty)?);
+                Ok(())
+            }
+            None => Journal::remove(&self.directory),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safe_replication::object::Kind;
+
+    use super::*;
+
+    const BINDING: Binding = Binding { lineage: 1, boot: 1 };
+
+    fn data(number: u8) -> Change {
+        Change::Data { object: Object::new(0, Kind::File, &[number]), offset: 0, len: 4096 }
+    }
+
+    #[test]
+    fn marks_survive_the_process() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let knowledge = Knowledge::new(directory.path());
+        assert!(knowledge.open_journal(BINDING).expect("open").is_some(), "there was none");
+        knowledge.mark(&[data(1)]).expect("mark");
+        drop(knowledge);
+        let knowledge = Knowledge::new(directory.path());
+        assert_eq!(knowledge.open_journal(BINDING).expect("open"), None);
+        assert_eq!(knowledge.snapshot().files(), 1);
+        knowledge.clear().expect("clear");
+        let again = Knowledge::new(directory.path());
+        again.open_journal(BINDING).expect("open");
+        assert_eq!(again.snapshot().files(), 1, "what still differs is not forgotten");
+    }
+
+    #[test]
+    fn what_was_sent_counts_as_different_again_unless_the_peer_made_it_durable() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let knowledge = Knowledge::new(directory.path());
+        for number in [1, 2, 3] {
+            knowledge.mark(&[data(number)]).expect("mark");
+        }
+        assert!(knowledge.take_names().is_none());
+        assert!(knowledge.is_dirty(&[data(1)]) && !knowledge.is_dirty(&[data(9)]));
+        knowledge.sent(&[data(1)]);
+        knowledge.sync_begins();
+        knowledge.sent(&[data(2)]);
+        knowledge.sync_ended();
+        assert!(!knowledge.is_dirty(&[data(1)]) && !knowledge.is_dirty(&[data(2)]));
+        knowledge.apart().expect("apart");
+        assert!(knowledge.is_dirty(&[data(9)]), "apart, everything counts as dirty");
+        let objects: Vec<u8> = knowledge
+            .snapshot()
+            .changes()
+            .filter_map(|change| match change {
+                Change::Data { object, .. } => Some(object.handle[0]),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(objects, [2, 3]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Brings the peer's copy in step while the application runs. Driven by the source.
+//!
+//! Two stages. **Apart**: names may differ, so that objects cannot be addressed on the target; every operation of the
+//! application is done alone and marked. In rounds, the marks about names are taken and what they are about is compared
+//! and repaired, by name, without holding the application back: what it changes meanwhile is marked again, for the next
+//! round. When little is left, everything is held for a moment, the rest is done, and the stage is **aligned**: all
+//! names are equal, operations are synchronous but on objects that still differ, and those are drained one by one under
+//! their keys. A full comparison is a round in which everything is marked.
+//!
+//! Reading order: [`link`] what it needs of the session, [`local`] reading of trees, [`round`] and [`page`] names,
+//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+use safe_replication::dirty::Change;
+use safe_replication::op::Op;
+
+use crate::backing::{Backing, Root};
+use crate::knowledge::Knowledge;
+use crate::progress::Progress;
+use crate::throttle::Throttle;
+use link::{Failure, Key, Link};
+
+pub mod answer;
+mod content;
+mod drain;
+mod inode;
+pub mod link;
+pub mod local;
+pub mod located;
+mod meta;
+mod names;
+mod page;
+mod reach;
+mod repair;
+mod round;
+mod sender;
+
+/// How the target is brought in step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Resend what is marked on either side.
+    Delta,
+    /// Compare everything.
+    Full,
+}
+
+/// How a resync ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was sent and applied, and is durable on the target; operations are synchronous.
+    InStep,
+    /// The session is gone, or it was told to stop. What is left is marked.
+    Lost(String),
+    /// It cannot be completed; the reason is for people. What is left is marked.
+    Failed(String),
+}
+
+/// A resync's surroundings.
+pub struct Resync<'a> {
+    /// The way to the target.
+    pub link: &'a dyn Link,
+    /// What differs.
+    pub knowledge: &'a Knowledge,
+    /// The source's files.
+    pub backing: &'a Backing,
+    /// How far it is.
+    pub progress: &'a Progress,
+    /// How fast it may be.
+    pub throttle: &'a Throttle,
+    /// Set it to end the resync soon.
+    pub stop: &'a AtomicBool,
+}
+
+/// Threads that wait for the target side by side.
+const THREADS: usize = 6;
+
+/// Rounds of names, and passes of objects, that bring nothing forward before it is given up.
+const PATIENCE: u32 = 32;
+
+/// Why a step did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    /// The session is gone.
+    Lost(String),
+    /// No use in trying again.
+    Failed(String),
+    /// Something changed under way: to be marked and tried again.
+    Again(String),
+}
+
+type Step<T> = Result<T, Trouble>;
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Lost(reason) => Self::Lost(reason),
+            Failure::Refused(errno) => match Errno::from_raw_os_error(errno) {
+                Errno::NOSPC
+                | Errno::DQUOT
+                | Errno::ROFS
+                | Errno::IO
+                | Errno::NOMEM
+                | Errno::PERM
+                | Errno::FBIG => Self::Failed(failure.to_string()),
+                _ => Self::Again(failure.to_string()),
+            },
+        }
+    }
+}
+
+impl Trouble {
+    /// A local error about `what`. Something that is gone was changed by the application meanwhile.
+    fn local(what: &str, errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP | Errno::INVAL => {
+                Self::Again(format!("{what}: {errno}"))
+            }
+            Errno::XDEV => Self::Failed(format!("{what}: another filesystem is mounted there; unmount it")),
+            _ => Self::Failed(format!("{what} cannot be read: {errno}")),
+        }
+    }
+}
+
+impl Resync<'_> {
+    /// Run it to its end.
+    pub fn run(&self, plan: Plan) -> Outcome {
+        match self.steps(plan) {
+            Ok(()) => Outcome::InStep,
+            Err(trouble) => {
+                // Whatever was sent and is not durable on the target counts as different again.
+                let unmarked = self.knowledge.apart();
+                match (trouble, unmarked) {
+                    (_, Err(error)) => Outcome::Failed(format!("the journal cannot be written: {error}")),
+                    (Trouble::Lost(reason), Ok(())) => Outcome::Lost(reason),
+                    (Trouble::Failed(reason) | Trouble::Again(reason), Ok(())) => Outcome::Failed(reason),
+                }
+            }
+        }
+    }
+
+    fn steps(&self, plan: Plan) -> Step<()> {
+        match plan {
+            Plan::Full => self.mark(&[Change::Everything])?,
+            Plan::Delta => located::import(self)?,
+        }
+        let mut escalated = plan == Plan::Full;
+        loop {
+            self.align()?;
+            match self.drain() {
+                Ok(()) => {}
+                // Something could not be found or did not stay repaired: compare everything, once.
+                Err(Trouble::Again(reason)) if !escalated => {
+                    tracing::warn!(reason, "resync compares everything");
+                    escalated = true;
+                    self.mark(&[Change::Everything])?;
+                }
+                Err(trouble) => return Err(trouble),
+            }
+            if self.knowledge.is_empty() {
+                break;
+            }
+        }
+        self.knowledge.sync_begins();
+        self.link.submit(vec![Op::SyncAll { in_step: true }])?;
+        self.knowledge.sync_ended();
+        Ok(())
+    }
+
+    /// Rounds of names until all are equal.
+    fn align(&self) -> Step<()> {
+        let mut trouble = String::new();
+        for number in 0..PATIENCE {
+            self.go_on()?;
+            let mut held = Some(self.link.lock(&[Key::Everything]));
+            while let Some(names) = self.knowledge.take_names() {
+                if !round::is_short(&names, number) {
+                    held = None;
+                }
+                trouble = self.round(&names)?.unwrap_or(trouble);
+                if held.is_none() {
+                    break;
+                }
+            }
+            if held.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Trouble::Failed(format!("the names do not stay equal; last trouble: {trouble}")))
+    }
+
+    fn mark(&self, changes: &[Change]) -> Step<()> {
+        self.knowledge
+            .mark(changes)
+            .map_err(|error| Trouble::Failed(format!("the journal cannot be written: {error}")))
+    }
+
+    fn go_on(&self) -> Step<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Trouble::Lost("told to stop".into())) } else { Ok(()) }
+    }
+
+    fn root(&self, index: u16) -> Step<&Root> {
+        self.backing.roots.get(usize::from(index)).ok_or_else(|| {
+            Trouble::Failed(format!("the journal names directory {index}, which the module has not"))
+        })
+    }
+}

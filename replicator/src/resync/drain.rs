@@ -1,0 +1,252 @@
+//! Objects whose names are equal but whose content or attributes differ: sent one by one, each under its keys, while
+//! the application goes on with everything else.
+
+use std::ops::Range;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use safe_replication::diff::{BLOCK, has_content};
+use safe_replication::dirty::{Change, Kind, Marks, Object};
+use safe_replication::op::{ObjectId, Op, Timestamp};
+
+use super::content::{To, differing_runs};
+use super::link::{DigestOf, Key};
+use super::sender::Sender;
+use super::{PATIENCE, Resync, Step, THREADS, Trouble, local};
+use crate::backing::{Root, attributes};
+use crate::knowledge::Stage;
+
+/// Objects of one pass.
+const PASS: usize = 4096;
+
+/// Content that is held and sent at once.
+const PIECE: u64 = 1 << 20;
+
+/// Marked ranges from this size on are compared by digests before anything is sent.
+const COMPARE: u64 = 4 << 20;
+
+/// Content that is held and compared at once.
+const WINDOW: u64 = 64 * BLOCK;
+
+impl Resync<'_> {
+    /// Until nothing is marked, or names are marked again.
+    pub(super) fn drain(&self) -> Step<()> {
+        let mut idle = 0;
+        loop {
+            let objects = self.next_objects();
+            if objects.is_empty() || self.knowledge.has_names() || self.knowledge.stage() != Stage::Aligned {
+                return Ok(());
+            }
+            let (done, trouble) = self.pass_over(&objects)?;
+            idle = if done == 0 { idle + 1 } else { 0 };
+            if let Some(reason) = trouble
+                && idle > PATIENCE
+            {
+                return Err(Trouble::Again(reason));
+            }
+        }
+    }
+
+    fn next_objects(&self) -> Vec<(Object, Marks)> {
+        let mut objects: Vec<(Object, Marks)> = Vec::new();
+        while objects.len() < PASS {
+            match self.knowledge.next(objects.last().map(|(object, _)| object)) {
+                Some(next) => objects.push(next),
+                None => break,
+            }
+        }
+        objects
+    }
+
+    /// How many were done, and why another was not.
+    fn pass_over(&self, objects: &[(Object, Marks)]) -> Step<(usize, Option<String>)> {
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (again, ended) = (Mutex::new(None), Mutex::new(None));
+        let work = || {
+            while let Some((object, marks)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if ended.lock().is_some() {
+                    return;
+                }
+                match self.go_on().and_then(|()| self.drain_object(object, marks)) {
+                    Ok(()) => {
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(Trouble::Again(reason)) => *again.lock() = Some(reason),
+                    Err(trouble) => *ended.lock() = Some(trouble),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..THREADS.min(objects.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        match ended.into_inner() {
+            Some(trouble) => Err(trouble),
+            None => Ok((done.into_inner(), again.into_inner())),
+        }
+    }
+
+    fn drain_object(&self, object: &Object, marks: &Marks) -> Step<()> {
+        let Some(id) = self.reach(object, marks.place.as_ref())? else {
+            self.knowledge.forget(object);
+            return Ok(());
+        };
+        let root = self.root(object.root)?;
+        let draining = Draining { resync: self, object, id, root };
+        if has_content(object.kind) && !marks.data.is_empty() {
+            let file = match local::open_content(root, object) {
+                Ok(file) => file,
+                Err(Errno::STALE | Errno::NOENT) => return Ok(()),
+                Err(errno) => return Err(Trouble::local("a file of the journal", errno)),
+            };
+            let size = local::size_of(file.as_fd())
+                .map_err(|errno| Trouble::local("a file of the journal", errno))?;
+            self.progress.found(1, marks.data.bytes(size));
+            for range in marks.data.iter() {
+                draining.range(&file, range)?;
+            }
+            self.progress.done(1, 0);
+        }
+        draining.meta()
+    }
+}
+
+/// One object at work.
+struct Draining<'r> {
+    resync: &'r Resync<'r>,
+    object: &'r Object,
+    id: ObjectId,
+    root: &'r Root,
+}
+
+impl Draining<'_> {
+    /// Sends a marked range, a piece at a time.
+    fn range(&self, file: &OwnedFd, range: Range<u64>) -> Step<()> {
+        let compare = range.end - range.start >= COMPARE;
+        let step = if compare { WINDOW } else { PIECE };
+        let mut at = range.start;
+        while at < range.end {
+            self.resync.go_on()?;
+            let size = local::size_of(file.as_fd()).map_err(failed)?;
+            if at >= size {
+                if range.end < u64::MAX {
+                    // What was cut off has a mark that reaches to the end.
+                    self.clear(at..range.end);
+                    return Ok(());
+                }
+                if self.tail(file, at)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            // Windows begin at blocks, so that both sides cut alike.
+            let end = ((at / step + 1) * step).min(range.end).min(size.next_multiple_of(step));
+            if !compare {
+                self.resync.pass(end.min(size) - at)?;
+            }
+            self.piece(file, at..end, compare)?;
+            self.resync.progress.done(0, end.min(size) - at);
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Sends the size; false: the file has grown beyond `from`.
+    fn tail(&self, file: &OwnedFd, from: u64) -> Step<bool> {
+        let _held = self.hold(from, u64::MAX);
+        let (size, time) = self.size_and_time(file)?;
+        if size > from {
+            return Ok(false);
+        }
+        self.resync.link.submit(vec![Op::Truncate { id: self.id, size, time, mode: None }])?;
+        self.clear(from..u64::MAX);
+        Ok(true)
+    }
+
+    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool) -> Step<()> {
+        let _held = self.hold(piece.start, piece.end);
+        let (size, time) = self.size_and_time(file)?;
+        let within = piece.start..piece.end.min(size).max(piece.start);
+        let runs = if compare { self.compare(file, &within, size)? } else { vec![within] };
+        let mut sender = Sender::new(self.resync);
+        let to = To { id: self.id, time, holes: true };
+        for run in runs {
+            self.resync.push_content(&mut sender, file.as_fd(), run, &to)?;
+        }
+        sender.flush()?;
+        self.clear(piece);
+        Ok(())
+    }
+
+    /// Which parts of the piece differ.
+    fn compare(&self, file: &OwnedFd, piece: &Range<u64>, size: u64) -> Step<Vec<Range<u64>>> {
+        let (first, count) =
+            (piece.start / BLOCK, (piece.end.div_ceil(BLOCK)).saturating_sub(piece.start / BLOCK));
+        let of = DigestOf {
+            dir: self.id,
+            name: bytes::Bytes::new(),
+            first,
+            count: u32::try_from(count.max(1)).unwrap_or(1),
+        };
+        let (ours, theirs) =
+            self.resync.both_digests(vec![of], || local::digests(file.as_fd(), size, first, count))?;
+        let ours = ours.map_err(failed)?;
+        let theirs = theirs.into_iter().next().unwrap_or_default();
+        let runs = differing_runs(first, &ours, &theirs.blocks, size);
+        let within = |run: Range<u64>| run.start.max(piece.start)..run.end.min(piece.end);
+        Ok(runs.into_iter().map(within).filter(|run| !run.is_empty()).collect())
+    }
+
+    /// Attributes, when nothing else of the object is under way.
+    fn meta(&self) -> Step<()> {
+        let all = match self.object.kind {
+            Kind::Directory => Key::Names { dir: self.object.clone() },
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                Key::Data { object: self.object.clone(), from: 0, to: u64::MAX }
+            }
+        };
+        let _held = self.resync.link.lock(&[all, Key::Meta { object: self.object.clone() }]);
+        let Some(marks) = self.resync.knowledge.get(self.object) else { return Ok(()) };
+        if !marks.data.is_empty() || !marks.meta {
+            // Written to again: its attributes follow in the next pass.
+            return Ok(());
+        }
+        let open = match self.root.open(self.object, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(open) => open,
+            Err(Errno::STALE | Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let mut sender = Sender::new(self.resync);
+        let (source, target) = self.resync.equalize_own(&mut sender, self.id, open.as_fd())?;
+        sender.flush()?;
+        if source.size != target.size {
+            // No mark says so: its content cannot be trusted either.
+            return self.resync.mark(&[Change::data_from(self.object.clone(), 0)]);
+        }
+        self.resync.knowledge.sent(&[Change::Meta { object: self.object.clone() }]);
+        Ok(())
+    }
+
+    fn hold(&self, from: u64, to: u64) -> Box<dyn super::link::Held + '_> {
+        self.resync.link.lock(&[Key::Data { object: self.object.clone(), from, to }])
+    }
+
+    fn clear(&self, range: Range<u64>) {
+        let (offset, len) = (range.start, range.end - range.start);
+        self.resync.knowledge.sent(&[Change::Data { object: self.object.clone(), offset, len }]);
+    }
+
+    fn size_and_time(&self, file: &OwnedFd) -> Step<(u64, Timestamp)> {
+        let now = attributes(file.as_fd()).map_err(failed)?;
+        Ok((now.size, now.mtime))
+    }
+}
+
+fn failed(errno: Errno) -> Trouble {
+    Trouble::local("a file of the journal", errno)
+}

@@ -1,0 +1,138 @@
+//! From an object of the source to its id in the session, through names that are equal on both copies.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use safe_replication::dirty::{Kind, Object, Place};
+use safe_replication::op::ObjectId;
+
+use super::link::Key;
+use super::{Resync, Step, Trouble, local};
+use crate::backing::{Found, Root};
+
+/// A directory that was found again by its handle.
+pub(super) struct Dir {
+    pub(super) object: Object,
+    /// Opened with O_PATH.
+    pub(super) open: OwnedFd,
+    /// Names from the root.
+    pub(super) path: Vec<Bytes>,
+}
+
+impl Resync<'_> {
+    /// Opens a directory and says where it is; none: it no longer exists.
+    pub(super) fn locate(&self, dir: &Object) -> Step<Option<Dir>> {
+        let root = self.root(dir.root)?;
+        let failed = |errno| Trouble::local("a directory of the journal", errno);
+        let open = match root.open(dir, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(open) => open,
+            Err(Errno::STALE | Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let Some(path) = local::path_beneath(root, open.as_fd()).map_err(failed)? else { return Ok(None) };
+        // A directory that was removed but is still open has the path it had.
+        match open_beneath(root, &path) {
+            Ok(found) if found.object == *dir => Ok(Some(Dir { object: dir.clone(), open, path })),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// The id of a directory, bound on the way down from its root. The names' keys are held one by one, so that none is
+    /// bound to what an operation under way has just moved.
+    pub(super) fn reach_dir(&self, dir: &Dir) -> Step<ObjectId> {
+        if let Some(id) = self.link.bound(&dir.object) {
+            return Ok(id);
+        }
+        let root = self.root(dir.object.root)?;
+        let mut id = ObjectId::root(u32::from(root.index));
+        let mut at = root.object.clone();
+        let mut open: Option<OwnedFd> = None;
+        for name in &dir.path {
+            let _held = self.link.lock(&[Key::Name { dir: at.clone(), name: name.clone() }]);
+            let parent = open.as_ref().map_or(root.directory.as_fd(), |open| open.as_fd());
+            let found = self.look_up(root, parent, name)?;
+            id = match self.link.bound(&found.object) {
+                Some(id) => id,
+                None => self.link.bind(id, name, &found.object)?,
+            };
+            at = found.object;
+            open = Some(found.path);
+        }
+        if at == dir.object { Ok(id) } else { Err(Trouble::Again("a directory was moved".into())) }
+    }
+
+    /// The id of anything; none: it no longer exists.
+    pub(super) fn reach(&self, object: &Object, place: Option<&Place>) -> Step<Option<ObjectId>> {
+        if let Some(id) = self.link.bound(object) {
+            return Ok(Some(id));
+        }
+        let root = self.root(object.root)?;
+        if *object == root.object {
+            return Ok(Some(ObjectId::root(u32::from(root.index))));
+        }
+        if object.kind == Kind::Directory {
+            return match self.locate(object)? {
+                Some(dir) => self.reach_dir(&dir).map(Some),
+                None => Ok(None),
+            };
+        }
+        if !exists(root, object)? {
+            return Ok(None);
+        }
+        if let Some(place) = place
+            && let Some(dir) = self.locate(&place.dir)?
+            && let Some(id) = self.bind_at(root, &dir, &place.name, object)?
+        {
+            return Ok(Some(id));
+        }
+        // Moved since it was marked: search for any of its names.
+        for (dir, name) in self.names_of(root, object)? {
+            if let Some(id) = self.bind_at(root, &dir, &name, object)? {
+                return Ok(Some(id));
+            }
+        }
+        if exists(root, object)? { Err(Trouble::Again("an object cannot be found".into())) } else { Ok(None) }
+    }
+
+    /// Binds an object where it is believed to be; none: it is not there.
+    fn bind_at(&self, root: &Root, dir: &Dir, name: &[u8], object: &Object) -> Step<Option<ObjectId>> {
+        let parent = self.reach_dir(dir)?;
+        let name = Bytes::copy_from_slice(name);
+        let _held = self.link.lock(&[Key::Name { dir: dir.object.clone(), name: name.clone() }]);
+        match root.look_up(dir.open.as_fd(), &name) {
+            Ok(found) if found.object == *object => Ok(Some(self.link.bind(parent, &name, object)?)),
+            Ok(_) | Err(Errno::NOENT | Errno::STALE) => Ok(None),
+            Err(errno) => Err(Trouble::local(&local::display(root, &dir.path), errno)),
+        }
+    }
+
+    fn look_up(&self, root: &Root, parent: std::os::fd::BorrowedFd<'_>, name: &Bytes) -> Step<Found> {
+        self.go_on()?;
+        root.look_up(parent, name).map_err(|errno| Trouble::local(&String::from_utf8_lossy(name), errno))
+    }
+}
+
+/// The object still has a name, or may get one again.
+fn exists(root: &Root, object: &Object) -> Step<bool> {
+    match root.open_path(object) {
+        Ok(open) => Ok(crate::backing::attributes(open.as_fd()).is_ok_and(|attributes| attributes.nlink > 0)),
+        Err(Errno::STALE | Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Trouble::local("an object of the journal", errno)),
+    }
+}
+
+pub(super) fn open_beneath(root: &Root, path: &[Bytes]) -> Result<Found, Errno> {
+    let mut open = rustix::fs::openat(
+        &root.directory,
+        c".",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    for name in path {
+        open = crate::backing::open_name(open.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY)?;
+    }
+    root.identify(open)
+}

@@ -1,0 +1,224 @@
+//! One name in which the copies differ, or may differ.
+
+use std::os::fd::AsFd as _;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use safe_replication::diff::{Difference, has_same_attributes};
+use safe_replication::object::Kind;
+use safe_replication::op::{ObjectId, Op, Timestamp};
+use safe_replication::tree::Entry;
+
+use super::link::{Answer, LIST_LIMIT, Query};
+use super::page::{Page, unexpected};
+use super::round::{Job, Scope};
+use super::{Resync, Step, Trouble};
+use crate::backing::{Found, mode_of};
+
+impl Page<'_, '_> {
+    pub(super) fn repair(&mut self, difference: Difference) -> Step<()> {
+        match difference {
+            Difference::Extra(target) => self.remove(&target),
+            Difference::Missing(source) => self.supply(&source),
+            Difference::Replace { source, target } => {
+                self.remove(&target)?;
+                self.supply(&source)
+            }
+            Difference::Both { source, target } => self.both(source, target),
+        }
+    }
+
+    fn both(&mut self, source: Entry, target: Entry) -> Step<()> {
+        match source.kind {
+            Kind::Directory => self.both_directories(&source, &target),
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block
+                if source.links > 1 || target.links > 1 =>
+            {
+                self.both_shared(source, target)
+            }
+            Kind::File => {
+                self.files.push((source, target));
+                Ok(())
+            }
+            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                self.equalize(&source, &target, false)?;
+                self.count(&source);
+                Ok(())
+            }
+        }
+    }
+
+    fn both_directories(&mut self, source: &Entry, target: &Entry) -> Step<()> {
+        let Some(found) = self.look_up(source)? else { return Ok(()) };
+        let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
+        let node = self.round.node(found.object.clone(), id, self.path_of(&source.name), false);
+        if !has_same_attributes(source, target) {
+            self.push_attributes(id, &found, source, source.xattrs != target.xattrs)?;
+        }
+        self.count(source);
+        if self.is_deep(&source.name) {
+            self.below.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
+        } else {
+            // The id is given up with the node: not before it is used no more.
+            self.sender.flush()?;
+        }
+        Ok(())
+    }
+
+    fn is_deep(&self, name: &Bytes) -> bool {
+        match &self.job.scope {
+            Scope::All { deep, .. } => *deep,
+            Scope::Some(names) => names.iter().any(|(marked, deep)| marked == name && *deep),
+        }
+    }
+
+    /// Make attributes equal where only they can differ. `wrote`: content was written, which may have changed some.
+    pub(super) fn equalize(&mut self, source: &Entry, target: &Entry, wrote: bool) -> Step<()> {
+        if !wrote && has_same_attributes(source, target) {
+            return Ok(());
+        }
+        let Some((id, found)) = self.bind(source)? else { return Ok(()) };
+        let xattrs = source.xattrs != target.xattrs || (wrote && source.xattrs != [0; 16]);
+        self.push_attributes(id, &found, source, xattrs)
+    }
+
+    /// Make what the target lacks.
+    fn supply(&mut self, source: &Entry) -> Step<()> {
+        if source.links > 1 { self.supply_shared(source) } else { self.create(source).map(drop) }
+    }
+
+    /// Make a new object on the target; none: the source has it no longer.
+    pub(super) fn create(&mut self, source: &Entry) -> Step<Option<ObjectId>> {
+        let Some(found) = self.look_up(source)? else { return Ok(None) };
+        let resync = self.round.resync;
+        let id = resync.link.id(&found.object);
+        if resync.link.bound(&found.object).is_some() {
+            // Bound to what the target had before; nothing of this sender may still be on the way to it.
+            self.sender.flush()?;
+            resync.link.forget(&[id]);
+        }
+        self.sender.push(Op::Create {
+            id,
+            parent: self.job.node.id,
+            name: source.name.clone(),
+            mode: mode_of(source.kind) | source.mode,
+            uid: source.uid,
+            gid: source.gid,
+            rdev: source.rdev,
+            target: source.target.clone(),
+            time: self.time,
+        })?;
+        if source.kind == Kind::File {
+            self.fill(id, &found, source)?;
+        }
+        self.push_attributes(id, &found, source, self.inherits || source.xattrs != [0; 16])?;
+        if source.kind == Kind::Directory {
+            let node = self.round.node(found.object, id, self.path_of(&source.name), true);
+            self.below.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
+        } else if source.links == 1 {
+            self.bound.push(id);
+        }
+        self.count(source);
+        Ok(Some(id))
+    }
+
+    /// Remove what only the target has, with everything below.
+    pub(super) fn remove(&mut self, target: &Entry) -> Step<()> {
+        let directory = target.kind == Kind::Directory;
+        if directory {
+            self.sender.flush()?;
+            self.round.resync.empty(self.job.node.id, &target.name)?;
+        }
+        let (parent, name) = (self.job.node.id, target.name.clone());
+        self.sender.push(Op::Unlink { parent, name, id: ObjectId::NONE, directory, time: self.time })
+    }
+
+    /// The object of an entry on the source; none: there is no such name any more, which is marked.
+    pub(super) fn look_up(&self, source: &Entry) -> Step<Option<Found>> {
+        match self.root.look_up(self.open.as_fd(), &source.name) {
+            Ok(found) if found.object.kind == source.kind => Ok(Some(found)),
+            Ok(_) => Err(Trouble::Again(format!("{} has changed its type", self.display(&source.name)))),
+            Err(Errno::NOENT | Errno::STALE) => Ok(None),
+            Err(errno) => Err(Trouble::local(&self.display(&source.name), errno)),
+        }
+    }
+
+    /// Binds an entry that both have, for this page; none: the source has it no longer.
+    pub(super) fn bind(&mut self, source: &Entry) -> Step<Option<(ObjectId, Found)>> {
+        let Some(found) = self.look_up(source)? else { return Ok(None) };
+        let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
+        if source.links == 1 {
+            self.bound.push(id);
+        }
+        Ok(Some((id, found)))
+    }
+
+    pub(super) fn path_of(&self, name: &Bytes) -> Vec<Bytes> {
+        [&self.job.node.path[..], &[name.clone()]].concat()
+    }
+
+    /// One entry is done.
+    pub(super) fn count(&self, source: &Entry) {
+        self.round.resync.progress.done(1, source.size);
+    }
+}
+
+/// A directory of the target that is being emptied.
+struct Doomed {
+    parent: ObjectId,
+    name: Bytes,
+    id: ObjectId,
+    below: Vec<Bytes>,
+}
+
+impl Resync<'_> {
+    /// Removes everything in a directory that only the target has, a piece at a time, so that no operation takes long.
+    fn empty(&self, parent: ObjectId, name: &Bytes) -> Step<()> {
+        let mut stack = vec![self.doom(parent, name.clone())?];
+        while let Some(dir) = stack.last_mut() {
+            self.go_on()?;
+            if let Some(name) = dir.below.pop() {
+                let parent = dir.id;
+                stack.push(self.doom(parent, name)?);
+                continue;
+            }
+            let id = dir.id;
+            let (below, more) = self.unlink_page(id)?;
+            dir.below = below;
+            if !dir.below.is_empty() || more {
+                continue;
+            }
+            let Some(dir) = stack.pop() else { break };
+            if !stack.is_empty() {
+                self.link.submit(vec![unlink(dir.parent, dir.name, true)])?;
+            }
+            self.link.forget(&[dir.id]);
+        }
+        Ok(())
+    }
+
+    fn doom(&self, parent: ObjectId, name: Bytes) -> Step<Doomed> {
+        Ok(Doomed { parent, id: self.link.adopt(parent, &name)?, name, below: Vec::new() })
+    }
+
+    /// Unlinks what is no directory among the first entries; answers the directories and whether to look again.
+    fn unlink_page(&self, id: ObjectId) -> Step<(Vec<Bytes>, bool)> {
+        let limit = u32::try_from(LIST_LIMIT).unwrap_or(1024);
+        let Answer::Entries { entries, end } =
+            self.link.query(Query::List { dir: id, after: Bytes::new(), limit })?
+        else {
+            return Err(unexpected());
+        };
+        let (dirs, files): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| entry.kind == Kind::Directory);
+        let more = !end;
+        for files in files.chunks(128) {
+            self.link.submit(files.iter().map(|file| unlink(id, file.name.clone(), false)).collect())?;
+        }
+        Ok((dirs.into_iter().map(|dir| dir.name).collect(), more))
+    }
+}
+
+fn unlink(parent: ObjectId, name: Bytes, directory: bool) -> Op {
+    Op::Unlink { parent, name, id: ObjectId::NONE, directory, time: Timestamp::default() }
+}

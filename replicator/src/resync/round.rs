@@ -1,0 +1,281 @@
+//! One round of names: everything that was marked about names is compared and repaired, by several threads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use safe_replication::dirty::{Change, DirtySet, Marks, Names, Object};
+use safe_replication::op::ObjectId;
+
+use super::inode::Inodes;
+use super::link::Link;
+use super::names::NamesOf;
+use super::reach::Dir;
+use super::{Resync, Step, THREADS, Trouble};
+
+/// Work of a round that may be done while everything is held: a few milliseconds.
+const SHORT: usize = 64;
+
+/// As [`SHORT`], after the first round.
+const LONGER: usize = 1024;
+
+/// From this round on everything is held: the application changes names faster than they are repaired.
+const INSIST: u32 = 8;
+
+/// Whether the round may be done while everything is held.
+pub(super) fn is_short(names: &DirtySet, number: u32) -> bool {
+    if number >= INSIST {
+        return true;
+    }
+    let cost = |marks: &Marks| match &marks.names {
+        _ if marks.tree => LONGER + 1,
+        Names::All { .. } => LONGER + 1,
+        Names::Some(names) => names.values().map(|deep| if *deep { 16 } else { 1 }).sum(),
+    };
+    let total: usize = names.directories().map(|(_, marks)| cost(marks)).sum();
+    !names.is_everything() && total <= if number == 0 { SHORT } else { LONGER }
+}
+
+/// A directory of both copies, bound as long as anyone works in it.
+pub(super) struct Node<'a> {
+    pub(super) object: Object,
+    pub(super) id: ObjectId,
+    /// The target's was just made: it is empty.
+    pub(super) fresh: bool,
+    /// Names from the root.
+    pub(super) path: Vec<Bytes>,
+    link: &'a dyn Link,
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        if !self.path.is_empty() {
+            self.link.forget(&[self.id]);
+        }
+    }
+}
+
+/// Which names of a directory.
+#[derive(Clone)]
+pub(super) enum Scope {
+    /// These.
+    Some(Vec<(Bytes, bool)>),
+    /// All from a position of the sorted listing.
+    All { deep: bool, listing: Option<Arc<Vec<Bytes>>>, from: usize },
+}
+
+/// Names of one directory, to be compared and repaired.
+pub(super) struct Job<'a> {
+    pub(super) node: Arc<Node<'a>>,
+    pub(super) scope: Scope,
+}
+
+impl Job<'_> {
+    /// What is to be marked if it does not succeed.
+    fn changes(&self) -> Vec<Change> {
+        let dir = self.node.object.clone();
+        match &self.scope {
+            Scope::Some(names) => names
+                .iter()
+                .map(|(name, deep)| Change::Name { dir: dir.clone(), name: name[..].into(), deep: *deep })
+                .collect(),
+            Scope::All { deep, .. } => vec![Change::Names { dir, deep: *deep }],
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Round<'a> {
+    pub(super) resync: &'a Resync<'a>,
+    /// Every name of every root is compared in this round.
+    pub(super) full: bool,
+    pub(super) inodes: Vec<Mutex<Inodes>>,
+    pub(super) shared: Vec<OnceLock<NamesOf>>,
+    marked: BTreeMap<(u16, Vec<Bytes>), Marks>,
+    queue: Mutex<Queue<'a>>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue<'a> {
+    // Last in, first out: the walk goes into depth first, so that few wait.
+    jobs: Vec<Job<'a>>,
+    running: usize,
+    ended: Option<Trouble>,
+    again: Option<String>,
+}
+
+impl Resync<'_> {
+    /// Does one round. Says what has to be tried again, which is marked.
+    pub(super) fn round(&self, names: &DirtySet) -> Step<Option<String>> {
+        let mut round = Round {
+            resync: self,
+            full: names.is_everything(),
+            inodes: self.backing.roots.iter().map(|_| Mutex::default()).collect(),
+            shared: self.backing.roots.iter().map(|_| OnceLock::new()).collect(),
+            marked: BTreeMap::new(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        let result = if round.full { round.everything() } else { round.marked(names) };
+        for inodes in &round.inodes {
+            self.link.forget(&inodes.lock().take_ids());
+        }
+        if result.is_err() {
+            // What was taken and not finished counts again.
+            names.changes().collect::<Vec<_>>().chunks(1024).try_for_each(|changes| self.mark(changes))?;
+        }
+        result.map(|()| round.queue.into_inner().again)
+    }
+}
+
+impl<'a> Round<'a> {
+    fn everything(&self) -> Step<()> {
+        let mut jobs = Vec::new();
+        for root in self.resync.backing.roots.iter() {
+            let id = ObjectId::root(u32::from(root.index));
+            let node = self.node(root.object.clone(), id, Vec::new(), false);
+            self.resync.own_attributes(&node)?;
+            jobs.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
+        }
+        self.work(jobs, THREADS)
+    }
+
+    /// From the roots downwards: a directory is reached through names that were repaired before it.
+    fn marked(&mut self, names: &DirtySet) -> Step<()> {
+        let mut levels: BTreeMap<usize, Vec<(Dir, Marks)>> = BTreeMap::new();
+        for (object, marks) in names.directories() {
+            let Some(dir) = self.resync.locate(object)? else { continue };
+            self.marked.insert((object.root, dir.path.clone()), marks.clone());
+            levels.entry(dir.path.len()).or_default().push((dir, marks.clone()));
+        }
+        for (_, dirs) in levels {
+            let mut jobs = Vec::new();
+            for (dir, marks) in dirs {
+                match self.jobs_of(&dir, &marks) {
+                    Ok(some) => jobs.extend(some),
+                    Err(Trouble::Again(reason)) => self.again(&changes_of(&dir.object, &marks), reason)?,
+                    Err(trouble) => return Err(trouble),
+                }
+            }
+            let threads = jobs.len().clamp(1, THREADS);
+            let deep = jobs.iter().any(|job| job.is_deep());
+            self.work(jobs, if deep { THREADS } else { threads })?;
+        }
+        Ok(())
+    }
+
+    fn jobs_of(&self, dir: &Dir, marks: &Marks) -> Step<Vec<Job<'a>>> {
+        let id = self.resync.reach_dir(dir)?;
+        let node = self.node(dir.object.clone(), id, dir.path.clone(), false);
+        let all = |deep| Scope::All { deep, listing: None, from: 0 };
+        if marks.tree {
+            self.resync.own_attributes(&node)?;
+            return Ok(vec![Job { node, scope: all(true) }]);
+        }
+        Ok(match &marks.names {
+            Names::All { deep } => vec![Job { node, scope: all(*deep) }],
+            Names::Some(names) => {
+                let names: Vec<(Bytes, bool)> =
+                    names.iter().map(|(name, deep)| (Bytes::copy_from_slice(name), *deep)).collect();
+                let some =
+                    |names: &[(Bytes, bool)]| Job { node: node.clone(), scope: Scope::Some(names.to_vec()) };
+                names.chunks(super::link::LIST_LIMIT).map(some).collect()
+            }
+        })
+    }
+
+    pub(super) fn node(&self, object: Object, id: ObjectId, path: Vec<Bytes>, fresh: bool) -> Arc<Node<'a>> {
+        Arc::new(Node { object, id, fresh, path, link: self.resync.link })
+    }
+
+    /// The name may differ from the target's by a mark of this round.
+    pub(super) fn is_marked(&self, root: u16, path: &[Bytes], name: &Bytes) -> bool {
+        let mut names: Vec<&Bytes> = path.iter().collect();
+        names.push(name);
+        (0..names.len()).any(|depth| {
+            let Some(marks) = self.marked.get(&(root, path[..depth].to_vec())) else { return false };
+            let last = depth == path.len();
+            let named = match &marks.names {
+                Names::All { deep } => last || *deep,
+                Names::Some(some) => some.get(&names[depth][..]).is_some_and(|deep| last || *deep),
+            };
+            named || marks.tree
+        })
+    }
+
+    /// Works until nothing is left.
+    fn work(&self, jobs: Vec<Job<'a>>, threads: usize) -> Step<()> {
+        self.queue.lock().jobs.extend(jobs);
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| self.worker());
+            }
+            self.worker();
+        });
+        self.queue.lock().ended.take().map_or(Ok(()), Err)
+    }
+
+    fn worker(&self) {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.ended.is_some() || (queue.jobs.is_empty() && queue.running == 0) {
+                queue.jobs.clear();
+                self.changed.notify_all();
+                return;
+            }
+            let Some(job) = queue.jobs.pop() else {
+                // The deadline is for the case that a notification is missed.
+                self.changed.wait_for(&mut queue, Duration::from_millis(100));
+                continue;
+            };
+            queue.running += 1;
+            drop(queue);
+            let changes = job.changes();
+            let result = self.resync.go_on().and_then(|()| self.page(job));
+            let result = match result {
+                Err(Trouble::Again(reason)) => self.again(&changes, reason).map(|()| Vec::new()),
+                other => other,
+            };
+            queue = self.queue.lock();
+            queue.running -= 1;
+            match result {
+                Ok(jobs) => queue.jobs.extend(jobs),
+                Err(trouble) => queue.ended = Some(trouble),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn again(&self, changes: &[Change], reason: String) -> Step<()> {
+        tracing::debug!(reason, "to be compared again");
+        self.resync.mark(changes)?;
+        self.queue.lock().again = Some(reason);
+        Ok(())
+    }
+}
+
+impl Job<'_> {
+    fn is_deep(&self) -> bool {
+        match &self.scope {
+            Scope::Some(names) => names.iter().any(|(_, deep)| *deep),
+            Scope::All { .. } => true,
+        }
+    }
+}
+
+fn changes_of(dir: &Object, marks: &Marks) -> Vec<Change> {
+    let mut changes: Vec<Change> = match &marks.names {
+        Names::Some(names) => names
+            .iter()
+            .map(|(name, deep)| Change::Name { dir: dir.clone(), name: name.clone(), deep: *deep })
+            .collect(),
+        Names::All { deep } => vec![Change::Names { dir: dir.clone(), deep: *deep }],
+    };
+    if marks.tree {
+        changes.push(Change::Tree { dir: dir.clone() });
+    }
+    changes
+}
