@@ -82,9 +82,9 @@ fn init(node: &Node, name: &str) -> Result<String> {
     node.safectl(&format!("cluster init --name {name} --node {} {}", node.name, node.address_options()))
 }
 
-/// The join is refused with this word, and nothing was written.
+/// The join is refused with this word, and nothing was written but the line in the audit log that says so.
 fn join_refused(node: &Node, token: &str, word: &str) -> Result<()> {
-    let files = || node.shell(&format!("find {ROOT}/lib -type f | sort"));
+    let files = || node.shell(&format!("find {ROOT}/lib -type f ! -name 'audit.log*' | sort"));
     let before = files()?;
     let said = node.try_safectl(&format!("cluster join {token} --node n2 {}", node.address_options()))?;
     assert_ne!(said.code, 0, "{}", said.out);
@@ -107,10 +107,12 @@ fn altered_token_is_refused_and_the_right_one_works_afterwards() -> Result<()> {
 }
 
 #[test]
+#[ignore = "long: make proof"]
 fn expired_token_is_refused() -> Result<()> {
     let (c, _) = one_and_a_joiner("token-expired")?;
-    let token = c.node(0).safectl("cluster invite --ttl 1s")?;
-    throughout(Duration::from_millis(2100), "time passes", || Ok(true))?;
+    // The shortest time there is.
+    let token = c.node(0).safectl("cluster invite --ttl 60s")?;
+    throughout(Duration::from_secs(62), "time passes", || Ok(true))?;
     join_refused(c.node(1), &token, "expired")?;
     c.finish()
 }
@@ -155,8 +157,9 @@ fn certificate_of_another_authority_is_refused() -> Result<()> {
     );
     let said = c.node(1).try_safectl(&call)?;
     assert_ne!(said.code, 0, "{}", said.out);
-    let audited = || lines(c.node(0)).is_ok_and(|count| count.parse() == Ok(before + 1));
-    eventually_true(Duration::from_secs(5), "one audit line", audited)?;
+    // One line for each connection: safectl tries twice.
+    let audited = || lines(c.node(0)).is_ok_and(|count| count.parse().is_ok_and(|count: u32| count > before));
+    eventually_true(Duration::from_secs(5), "an audit line", audited)?;
     let status = c.node(0).safectl("cluster status -o json")?;
     assert!(status.contains("n1") && !status.contains("n2"), "{status}");
     c.finish()
