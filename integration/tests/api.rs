@@ -25,7 +25,10 @@ fn services_are_found_by_reflection_and_say_how_they_are() -> Result<()> {
     let c = Cluster::two_nodes("api")?;
     let node = c.node(0);
     for version in ["grpc-v1", "grpc-v1alpha"] {
-        let listed = buf(node, &["--list-services", "--reflect-protocol", version, "http://localhost"])?;
+        let listed = buf(
+            node,
+            &["--list-services", "--protocol", "grpc", "--reflect-protocol", version, "http://localhost"],
+        )?;
         for service in ["safe.module.v1.ModuleService", "safe.node.v1.NodeService", "grpc.health.v1.Health"] {
             assert!(listed.contains(service), "{version} does not list {service}: {listed}");
         }
