@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub struct Setup {
     pub network: Arc<dyn Network>,
     /// Child processes.
     pub children: Children,
+    /// What is started; see [`program`].
+    pub program: PathBuf,
     /// The record of events.
     pub events: Events,
     /// The owner loop.

@@ -122,6 +122,7 @@ fn replica_setup(ground: &Ground, module: &Arc<Module>, pair: &Pair, reporter: &
         membership: ground.membership.clone(),
         network: Arc::clone(&ground.network),
         children: ground.children.clone(),
+        program: replica::program(),
         events: ground.context.events.clone(),
         reporter: reporter.clone(),
     }

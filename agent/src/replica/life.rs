@@ -96,7 +96,7 @@ impl Keeper {
             // Not there: well.
             let _absent = std::fs::remove_file(socket);
         }
-        let started = Process::start(&self.setup.module, &self.setup.children).await;
+        let started = Process::start(&self.setup.program, &self.setup.module, &self.setup.children).await;
         let mut process = started.map_err(|error| format!("cannot start safe-replicator: {error}"))?;
         let Some(stream) = self.connect_to_new(&process).await else {
             process.kill().await;

@@ -28,27 +28,24 @@ pub(super) struct Process {
 }
 
 /// Where the program is: beside the daemon's own.
-///
-/// # Errors
-/// It is not there.
-pub fn program() -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let program = own.parent().unwrap_or(Path::new("/")).join("safe-replicator");
-    if program.is_file() {
-        Ok(program)
-    } else {
-        let why = format!("there is no {}: install safe-replicator beside safed", program.display());
-        Err(io::Error::new(io::ErrorKind::NotFound, why))
-    }
+#[must_use]
+pub fn program() -> PathBuf {
+    // Without /proc there is no daemon at all; the error would come from starting the program.
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new("/")).join("safe-replicator")
 }
 
 impl Process {
     /// Starts one.
-    pub(super) async fn start(module: &Module, children: &Children) -> io::Result<Self> {
+    pub(super) async fn start(program: &Path, module: &Module, children: &Children) -> io::Result<Self> {
+        if !program.is_file() {
+            let why = format!("there is no {}: install it beside safed", program.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
         make_private(module.paths.run())?;
         make_private(&module.paths.journal())?;
         let output = log::open(&module.paths.replicator_log())?;
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(program);
         command
             .arg("--run-dir")
             .arg(module.paths.run())
