@@ -12,8 +12,8 @@ pub const VERSION: u8 = 1;
 pub const HEADER: usize = 24;
 /// Bytes after the body.
 pub const MAC: usize = 16;
-/// Most bytes of a datagram: fits the smallest path anybody meets without being cut.
-pub const MAX_DATAGRAM: usize = 1200;
+/// Most bytes of a datagram: what the smallest path of IPv6 carries uncut (1280 less the headers of IP and UDP).
+pub const MAX_DATAGRAM: usize = 1232;
 /// Most bytes of a body.
 pub const MAX_BODY: usize = MAX_DATAGRAM - HEADER - MAC;
 

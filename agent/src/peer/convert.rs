@@ -324,8 +324,20 @@ mod tests {
     fn the_fullest_view_comes_back_and_fits_a_datagram() {
         let wire = view_to_wire(&full());
         assert_eq!(view_from_wire(&wire).unwrap(), full());
-        // Room for the longest names of module and nodes, and for the echo, beside it.
-        assert!(wire.encoded_len() + 3 * 65 + 150 <= MAX_BODY, "{}", wire.encoded_len());
+        // Nobody wishes for the right to promote and grants it at the same time.
+        let fullest = View { grant: None, ..full() };
+        let label = || "x".repeat(63);
+        let echo = wire::Echo { incarnation: u64::MAX, counter: u64::MAX, ages_ms: vec![u32::MAX; 8] };
+        let heartbeat = wire::Heartbeat {
+            from: label(),
+            to: label(),
+            settings_version: u64::from(u32::MAX),
+            echo: Some(echo),
+            views: vec![wire::ModuleView { module: label(), view: Some(view_to_wire(&fullest)) }],
+            stands_for: 0,
+            modules: u64::MAX,
+        };
+        assert!(heartbeat.encoded_len() <= MAX_BODY, "{}", heartbeat.encoded_len());
     }
 
     #[test]

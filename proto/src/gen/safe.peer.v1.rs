@@ -177,7 +177,7 @@ pub struct FetchModuleResponse {
     #[prost(string, tag = "5")]
     pub version: ::prost::alloc::string::String,
 }
-/// Body of a heartbeat datagram, at most 1160 bytes; the frame around it is in safe-proto's `datagram`.
+/// Body of a heartbeat datagram, at most 1192 bytes; the frame around it is in safe-proto's `datagram`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Heartbeat {
     /// Sender.

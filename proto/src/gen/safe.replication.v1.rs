@@ -70,7 +70,7 @@ pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
@@ -139,6 +139,13 @@ pub mod attach_response {
         /// The process ends.
         #[prost(message, tag = "20")]
         Stopped(super::Stopped),
+        /// The peer's replicator says over the stream that its agent has been gone for this many milliseconds; 0: it is
+        /// back.
+        #[prost(uint32, tag = "21")]
+        PeerAgentGone(u32),
+        /// The peer's replicator says over the stream that it fenced itself; the session it was in.
+        #[prost(message, tag = "22")]
+        PeerFenced(super::SessionId),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -950,6 +957,13 @@ pub struct KeepAlive {
     /// The sender fenced itself; nothing of the session will be acknowledged any more.
     #[prost(bool, tag = "3")]
     pub fenced: bool,
+    /// CLOCK_BOOTTIME of the sender, nanoseconds, when this was sent.
+    #[prost(fixed64, tag = "4")]
+    pub sent_ns: u64,
+    /// `sent_ns` of the last KeepAlive received; 0: none yet. It tells its sender that it was heard after that instant,
+    /// whatever time either side has been suspended since.
+    #[prost(fixed64, tag = "5")]
+    pub echo_ns: u64,
 }
 /// A file time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1153,12 +1167,15 @@ pub mod operation {
         /// 0 replaces, 1 fails if the target exists, 2 exchanges.
         #[prost(uint32, tag = "5")]
         pub how: u32,
-        /// The replaced object, or 0.
+        /// The object that had the new name, or 0.
         #[prost(uint64, tag = "6")]
         pub replaced: u64,
         /// Modification time of both directories.
         #[prost(message, optional, tag = "7")]
         pub time: ::core::option::Option<super::Time>,
+        /// The renamed object, or 0.
+        #[prost(uint64, tag = "8")]
+        pub id: u64,
     }
     /// Add a name.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1353,7 +1370,7 @@ pub struct Question {
     #[prost(fixed64, tag = "1")]
     pub number: u64,
     /// Exactly one.
-    #[prost(oneof = "question::Question", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "question::Question", tags = "2, 3, 4, 5, 6, 7")]
     pub question: ::core::option::Option<question::Question>,
 }
 /// Nested message and enum types in `Question`.
@@ -1404,9 +1421,6 @@ pub mod question {
         #[prost(uint32, tag = "4")]
         pub count: u32,
     }
-    /// Nothing.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Durable {}
     /// Exactly one.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Question {
@@ -1428,9 +1442,6 @@ pub mod question {
         /// What the receiver knows to be in flight, continued after this many.
         #[prost(uint64, tag = "7")]
         InFlight(u64),
-        /// Make everything applied durable.
-        #[prost(message, tag = "8")]
-        Durable(Durable),
     }
 }
 /// Answer to an operation or a question.
