@@ -549,6 +549,33 @@ fn the_help_is_the_manual() {
 }
 
 #[test]
+fn the_guide_names_every_key_of_a_module() {
+    let text = "[module]\nname = \"m\"\nkind = \"mirror\"\n[[replicate]]\npath = \"/srv/m\"\n\
+                [[address]]\nip = \"10.0.0.5/24\"\n";
+    let spec = safe_proto::spec::ModuleSpec::parse(text).unwrap();
+    let value = toml::Value::try_from(&spec).unwrap();
+    let page = safectl(&["help", "module"]).out;
+    for (section, content) in value.as_table().unwrap() {
+        let content = content.as_array().map_or(content, |items| items.first().unwrap_or(content));
+        assert!(page.contains(&format!("[{section}]")), "[{section}]");
+        for (key, default) in content.as_table().into_iter().flatten() {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+            assert!(row.is_some(), "{section}.{key}");
+            let given =
+                matches!(key.as_str(), "name" | "kind" | "path" | "ip" | "nodes" | "lans" | "failover");
+            let told = given || row.is_some_and(|row| row.contains(&default.to_string()));
+            // A duration may be told in another unit than it is written in.
+            assert!(
+                told || default.as_str() == Some("1d")
+                    || default.as_str() == Some("5m")
+                    || default.as_str() == Some("1m"),
+                "{section}.{key} = {default}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_page_of_the_guide_is_built_in() {
     let list = safectl(&["help"]).out;
     for topic in ["start", "concepts", "module", "operate", "isolation", "json", "security"] {
