@@ -77,7 +77,10 @@ impl Failover {
     fn command_restart(&mut self) {
         let active = matches!(self.service.posture, Posture::Prim | Posture::Alone | Posture::Second);
         if !active || self.service.busy() || self.closing.is_some() {
-            self.answer(Command::Restart, Err("nothing runs on this node that could be restarted now".to_owned()));
+            self.answer(
+                Command::Restart,
+                Err("nothing runs on this node that could be restarted now".to_owned()),
+            );
             return;
         }
         self.pend(Command::Restart);
@@ -97,11 +100,15 @@ impl Failover {
         match self.mode {
             Mode::Primary | Mode::Alone => self.answer(command, Ok(())),
             Mode::Second => {
-                let text = format!("{} follows {} in step; to exchange roles type", self.config.node, self.config.peer);
+                let text = format!(
+                    "{} follows {} in step; to exchange roles type",
+                    self.config.node, self.config.peer
+                );
                 self.answer(command, Err(format!("{text}: safectl swap {}", self.config.module)));
             }
             Mode::Target => {
-                let text = format!("this copy is being resynchronised from {}, which serves", self.config.peer);
+                let text =
+                    format!("this copy is being resynchronised from {}, which serves", self.config.peer);
                 self.answer(command, Err(text));
             }
             Mode::Stopped => {
@@ -132,7 +139,10 @@ impl Failover {
                 self.yields = full || force;
                 if self.yields {
                     let peer = &self.config.peer;
-                    self.record(true, format!("an administrator gives up this copy in favour of that of {peer}"));
+                    self.record(
+                        true,
+                        format!("an administrator gives up this copy in favour of that of {peer}"),
+                    );
                 }
                 self.answer(command, Ok(()));
             }
@@ -172,7 +182,8 @@ impl Failover {
         let end = match command {
             Command::Stop => (self.mode == Mode::Stopped && !self.service.busy()).then_some(Ok(())),
             Command::StopStart => {
-                let waits = self.closing.is_none() && self.service.posture == Posture::Idle && !self.service.busy();
+                let waits =
+                    self.closing.is_none() && self.service.posture == Posture::Idle && !self.service.busy();
                 waits.then_some(Ok(()))
             }
             Command::Restart => {
@@ -225,7 +236,11 @@ impl Failover {
         match self.prim_cause(force) {
             Ok(Some(cause)) => {
                 self.pending.begun = true;
-                let text = if force { "an administrator forces this copy to serve" } else { "prim: this copy serves" };
+                let text = if force {
+                    "an administrator forces this copy to serve"
+                } else {
+                    "prim: this copy serves"
+                };
                 self.record(force, text);
                 if cause == Cause::Again {
                     self.go_alone_again();
@@ -247,7 +262,9 @@ impl Failover {
         let (module, node, peer_name) = (&self.config.module, &self.config.node, &self.config.peer);
         let peer = self.present();
         if peer.is_some_and(|peer| peer.serving || matches!(peer.mode, Mode::Primary | Mode::Alone)) {
-            return Err(format!("{peer_name} serves; to exchange roles once both are in step: safectl swap {module}"));
+            return Err(format!(
+                "{peer_name} serves; to exchange roles once both are in step: safectl swap {module}"
+            ));
         }
         if force {
             return Ok(Some(Cause::Forced));
@@ -271,10 +288,14 @@ impl Failover {
             };
         }
         if self.hard.outdated {
-            return Err(format!("this copy is outdated: {peer_name} went on without it; type: {theirs}; to lose what {peer_name} has: {forced}"));
+            return Err(format!(
+                "this copy is outdated: {peer_name} went on without it; type: {theirs}; to lose what {peer_name} has: {forced}"
+            ));
         }
         if !self.good_copy() {
-            return Err(format!("this copy is not consistent; type: {theirs}; to serve it all the same: {forced}"));
+            return Err(format!(
+                "this copy is not consistent; type: {theirs}; to serve it all the same: {forced}"
+            ));
         }
         let settled = self.hard.lineage.base.is_some() && self.hard.lineage.settled;
         match peer {
@@ -282,13 +303,19 @@ impl Failover {
             None => Err(format!(
                 "it cannot be known whether {peer_name} went on without this copy: start {peer_name}, or type: {forced}"
             )),
-            Some(_) if self.peer_cannot_be_newer() => Ok(Some(if settled { Cause::Again } else { Cause::Demand })),
+            Some(_) if self.peer_cannot_be_newer() => {
+                Ok(Some(if settled { Cause::Again } else { Cause::Demand }))
+            }
             Some(peer) => {
                 let peer_wins = match self.outcome(peer) {
                     Outcome::Source { side, .. } => side != self.config.side,
                     Outcome::Pair(_) | Outcome::Person(_) | Outcome::NotYet => false,
                 };
-                let why = if peer_wins { "has newer data" } else { "has data that cannot be compared with this copy" };
+                let why = if peer_wins {
+                    "has newer data"
+                } else {
+                    "has data that cannot be compared with this copy"
+                };
                 Err(format!("{peer_name} {why}; type: {theirs}; to lose what it has: {forced}"))
             }
         }

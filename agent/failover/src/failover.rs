@@ -144,7 +144,7 @@ impl Failover {
         self.tell();
         #[cfg(debug_assertions)]
         if let Err(broken) = crate::invariant::check(self) {
-            panic!("invariant of the decision core: {broken}\n{self:#?}");
+            panic!("invariant of the decision core: {broken}\n{self:?}");
         }
         std::mem::take(&mut self.out)
     }
@@ -201,7 +201,9 @@ impl Failover {
             ReplicatorEvent::Stopped => self.replicator = Replicator::default(),
             ReplicatorEvent::JournalOpen(lineage) => self.replicator.journal = Some(lineage),
             ReplicatorEvent::SessionUp(id) => self.apply_session_up(id),
-            ReplicatorEvent::SessionLost(id) | ReplicatorEvent::SessionEnded(id) => self.apply_session_gone(id),
+            ReplicatorEvent::SessionLost(id) | ReplicatorEvent::SessionEnded(id) => {
+                self.apply_session_gone(id)
+            }
             ReplicatorEvent::InStep(id) => self.apply_in_step(id),
             ReplicatorEvent::Mounted => self.apply_mounted(),
             ReplicatorEvent::MountFailed(reason) => self.apply_mount_failed(&reason),
@@ -241,7 +243,7 @@ impl Failover {
                 return;
             }
         }
-        debug_assert!(false, "rules do not come to rest: {self:#?}");
+        debug_assert!(false, "rules do not come to rest: {self:?}");
     }
 
     // What the rules share.
@@ -325,7 +327,8 @@ impl Failover {
         if self.mode == Mode::Stopped {
             return;
         }
-        let marks = [(Timer::Ask, timeout * 6 / 10), (Timer::Fence, timeout * 9 / 10), (Timer::Silence, timeout)];
+        let marks =
+            [(Timer::Ask, timeout * 6 / 10), (Timer::Fence, timeout * 9 / 10), (Timer::Silence, timeout)];
         for (timer, part) in marks {
             let contacts = [self.peer.contact(), self.peer.mutual(), self.peer.raw_mutual()];
             let next = contacts.into_iter().map(|contact| contact + part).filter(|at| *at > self.now).min();

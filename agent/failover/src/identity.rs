@@ -5,35 +5,33 @@ use crate::lineage::LineageId;
 /// Source of ids that are never reused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
-    entropy: u128,
+    seed: [u64; 2],
     drawn: u64,
 }
 
 impl Identity {
     pub(crate) const fn new(entropy: u128) -> Self {
-        Self { entropy, drawn: 0 }
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+        let seed = [(entropy >> 64) as u64, entropy as u64];
+        Self { seed, drawn: 0 }
     }
 
     /// Names the agent process.
     pub(crate) const fn incarnation(&self) -> u64 {
-        mix((self.entropy >> 64) as u64)
+        mix(self.seed[0])
     }
 
     pub(crate) const fn link(&mut self) -> u64 {
-        self.draw() as u64
+        self.drawn += 1;
+        mix(self.seed[1].wrapping_add(self.drawn)) | 1
     }
 
     pub(crate) const fn lineage(&mut self) -> LineageId {
-        LineageId(self.draw())
-    }
-
-    const fn draw(&mut self) -> u128 {
         self.drawn += 1;
-        let value = self.entropy.wrapping_add(self.drawn as u128 * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let high = mix((value >> 64) as u64 ^ (value as u64).rotate_left(32));
-        let low = mix(value as u64 ^ self.drawn);
+        let high = mix(self.seed[0] ^ mix(self.drawn));
+        let low = mix(self.seed[1].wrapping_add(self.drawn));
         // Never zero: the lowest bit is set.
-        ((high as u128) << 64) | (low as u128) | 1
+        LineageId(((high as u128) << 64) | (low as u128) | 1)
     }
 }
 

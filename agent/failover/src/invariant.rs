@@ -19,12 +19,15 @@ pub fn check(core: &Failover) -> Result<(), &'static str> {
         (core.mode == Mode::Primary && !core.hard.consistent, "I2: an inconsistent copy serves"),
         (core.mode == Mode::Alone && core.hard.outdated, "I2: an outdated copy serves"),
         (core.rights.promote && core.hard.outdated, "I7: an outdated copy may promote"),
-        (core.rights.promote && lineage.settled, "I7: may promote although it went on by itself"),
+        (core.rights.promote && core.settled(), "I7: may promote although it went on by itself"),
         (core.mode == Mode::Stopped && core.session.is_some(), "a session while stopped"),
         (core.mode == Mode::Second && lineage.base.is_some(), "SECOND with a base"),
         (core.mode == Mode::Second && !core.hard.consistent, "SECOND and inconsistent"),
         (core.session.is_some() && core.leaving.is_some(), "a session begun before the last one ended"),
-        (core.replicator.settled.is_some() && !core.settled(), "the replicator acknowledges alone, nothing is settled"),
+        (
+            core.replicator.settled.is_some() && !core.settled(),
+            "the replicator acknowledges alone, nothing is settled",
+        ),
         (core.hard.offered && core.hard.role != Role::Secondary, "an offer by a node that kept its role"),
         (core.fence_told_while_serving(), "I4: told fenced while serving"),
     ];

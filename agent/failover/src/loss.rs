@@ -17,8 +17,9 @@ impl Failover {
             return false;
         }
         let Some(peer) = self.present() else { return false };
-        let foreign =
-            peer.lineage.base.is_some() && peer.lineage.settled && peer.lineage.current != self.hard.lineage.current;
+        let foreign = peer.lineage.base.is_some()
+            && peer.lineage.settled
+            && peer.lineage.current != self.hard.lineage.current;
         if !foreign {
             return false;
         }
@@ -36,7 +37,9 @@ impl Failover {
         let Some(demand) = self.present().and_then(|peer| peer.demand) else {
             return false;
         };
-        if self.conceded.is_some_and(|conceded| conceded.lineage == demand.lineage) || !self.may_concede(demand) {
+        if self.conceded.is_some_and(|conceded| conceded.lineage == demand.lineage)
+            || !self.may_concede(demand)
+        {
             return false;
         }
         if self.session.is_some() {
@@ -47,7 +50,10 @@ impl Failover {
             self.hard.outdated = true;
             self.hard.offered = false;
             self.persist();
-            self.record(true, format!("{} goes on without this copy, which is outdated now", self.config.peer));
+            self.record(
+                true,
+                format!("{} goes on without this copy, which is outdated now", self.config.peer),
+            );
         }
         self.settling = None;
         if self.mode != Mode::Stopped {
@@ -89,7 +95,8 @@ impl Failover {
         };
         let lineage = &self.hard.lineage;
         let (base, current) = lineage.base.zip(lineage.current)?;
-        (asks && self.session.is_none() && !lineage.settled).then_some(Demand { base, lineage: current })
+        (asks && self.session.is_none() && !lineage.settled && !self.peer_fenced())
+            .then_some(Demand { base, lineage: current })
     }
 
     pub(crate) fn rule_loss(&mut self) -> bool {
@@ -161,7 +168,10 @@ impl Failover {
 
     fn lose_primary(&mut self) -> bool {
         let free = self.session.is_none() && self.leaving.is_none() && self.closing.is_none() && self.ready();
-        let good = self.hard.consistent && !self.hard.outdated && !self.hard.target && self.hard.lineage.base.is_none();
+        let good = self.hard.consistent
+            && !self.hard.outdated
+            && !self.hard.target
+            && self.hard.lineage.base.is_none();
         if !free || !good || !self.rights.promote || !self.config.failover || self.only_second {
             return false;
         }
@@ -191,7 +201,8 @@ impl Failover {
                 ArbiterKind::None | ArbiterKind::Reachability => !self.rights.alone && !self.peer_fenced(),
             },
             Cause::Demand => {
-                self.timers.is_due(Timer::Demand, self.now) || self.present().is_none_or(|peer| peer.lineage.settled)
+                self.timers.is_due(Timer::Demand, self.now)
+                    || self.present().is_none_or(|peer| peer.lineage.settled)
             }
             Cause::First | Cause::Forced | Cause::Again => false,
         };
@@ -228,7 +239,10 @@ impl Failover {
     }
 
     pub(crate) fn apply_disk_failed(&mut self, reason: &str) {
-        self.record(true, format!("the disk failed: {reason}; this copy is inconsistent until compared in full"));
+        self.record(
+            true,
+            format!("the disk failed: {reason}; this copy is inconsistent until compared in full"),
+        );
         self.fence("its disk failed");
         self.hard.consistent = false;
         self.persist();

@@ -62,11 +62,6 @@ impl Peer {
         now.since(self.contact())
     }
 
-    /// When the silence will have lasted so long.
-    pub(crate) fn silent_at(&self, duration: Duration) -> Time {
-        self.contact() + duration
-    }
-
     /// The peer has been heard within the timeout and its agent speaks.
     pub(crate) fn present(&self, now: Time, timeout: Duration) -> Option<&View> {
         let silent = self.heard.is_none_or(|heard| now.since(heard) >= timeout);

@@ -120,7 +120,9 @@ impl Service {
     }
 
     pub(crate) fn is_serving(&self) -> bool {
-        self.posture.serves() || self.leftovers || self.procedure.as_ref().is_some_and(|procedure| procedure.to.serves())
+        self.posture.serves()
+            || self.leftovers
+            || self.procedure.as_ref().is_some_and(|procedure| procedure.to.serves())
     }
 }
 
@@ -142,15 +144,19 @@ const fn stop_of(script: Script) -> Option<Script> {
 
 /// Stop scripts gracefully in this order, then once more with `force`.
 fn stopping(scripts: &[Script]) -> impl Iterator<Item = Step> + use<> {
-    let twice: Vec<Step> =
-        scripts.iter().map(|script| Step::Run(*script)).chain(scripts.iter().map(|script| Step::Force(*script))).collect();
+    let twice: Vec<Step> = scripts
+        .iter()
+        .map(|script| Step::Run(*script))
+        .chain(scripts.iter().map(|script| Step::Force(*script)))
+        .collect();
     twice.into_iter()
 }
 
 /// The steps from one posture to another, in the model product's order.
 fn plan(from: Posture, to: Posture, both: bool) -> VecDeque<Step> {
     use Script::{
-        Poststop, Prestart, StartBoth, StartPrim, StartSec, StartSecond, StopBoth, StopPrim, StopSec, StopSecond, Transition,
+        Poststop, Prestart, StartBoth, StartPrim, StartSec, StartSecond, StopBoth, StopPrim, StopSec,
+        StopSecond, Transition,
     };
     use Step::{Drop, Kill, Mount, Raise, Run, Unmount};
     let mut steps = VecDeque::new();
@@ -276,7 +282,12 @@ impl Failover {
     pub(crate) fn begin_cleaning(&mut self) {
         self.service.leftovers = true;
         self.service.addresses = self.config.has_addresses;
-        self.begin(Procedure { to: Posture::Down, action: "start", steps: [Step::Drop, Step::Kill].into(), fence: false });
+        self.begin(Procedure {
+            to: Posture::Down,
+            action: "start",
+            steps: [Step::Drop, Step::Kill].into(),
+            fence: false,
+        });
     }
 
     fn begin(&mut self, procedure: Procedure) {
@@ -385,9 +396,10 @@ impl Failover {
         let run = self.service.runs;
         let deadline = match (force, script) {
             (true, _) => self.config.force_timeout,
-            (false, Script::StopPrim | Script::StopBoth | Script::StopSecond | Script::StopSec | Script::Poststop) => {
-                self.config.stop_timeout
-            }
+            (
+                false,
+                Script::StopPrim | Script::StopBoth | Script::StopSecond | Script::StopSec | Script::Poststop,
+            ) => self.config.stop_timeout,
             (
                 false,
                 Script::Prestart

@@ -119,6 +119,7 @@ impl Failover {
         if self.replicator.mark_asked == Some(lineage) && self.hard.lineage.current == Some(lineage) {
             // Written with the next hard state: an older one only accepts one marker more.
             self.hard.marker_before = None;
+            self.replicator.copy = Copy::Known;
         }
     }
 

@@ -26,6 +26,12 @@ impl Rights {
 }
 
 impl Failover {
+    /// This node holds every operation acknowledged in its lineage, and may take over by itself.
+    #[must_use]
+    pub const fn may_promote(&self) -> bool {
+        self.rights.promote
+    }
+
     /// Half of the shortest time after which others decide without this node.
     pub(crate) fn pause_limit(&self) -> Duration {
         self.config.stall_timeout.min(self.config.timeout) / 2
@@ -50,7 +56,10 @@ impl Failover {
         }
         self.peer.awake = self.now;
         if self.rights.alone || self.rights.promote {
-            self.record(false, format!("this node was paused for {gap:?}: its rights must be confirmed again"));
+            self.record(
+                false,
+                format!("this node was paused for {gap:?}: its rights must be confirmed again"),
+            );
         }
         self.rights.lose();
     }
@@ -65,8 +74,11 @@ impl Failover {
         if !live || peer.grant != Some(mine) {
             return false;
         }
-        let promote =
-            self.mode == Mode::Second && paired && self.hard.consistent && !self.hard.outdated && peer.mode == Mode::Primary;
+        let promote = self.mode == Mode::Second
+            && paired
+            && self.hard.consistent
+            && !self.hard.outdated
+            && peer.mode == Mode::Primary;
         let changed = !self.rights.alone || (promote && !self.rights.promote);
         self.rights.alone = true;
         self.rights.promote |= promote;

@@ -114,7 +114,10 @@ impl Failover {
         }
         if self.serving() {
             // Only a split brain, or a lineage given up, finds both serving: this node goes out of service first.
-            self.record(split, "the other node keeps its data: this node gives up its own and leaves service");
+            self.record(
+                split,
+                "the other node keeps its data: this node gives up its own and leaves service",
+            );
             self.leave_service_for_meeting();
             return true;
         }
@@ -153,10 +156,12 @@ impl Failover {
             && entered.role == Role::Secondary
             && entered.source == source
             && !self.yields
-            && (self.hard.lineage.current.is_none() || (self.hard.consistent && self.replicator.copy == Copy::Known));
+            && (self.hard.lineage.current.is_none()
+                || (self.hard.consistent && self.replicator.copy == Copy::Known));
         let alone = self.hard.lineage.base.is_some() && self.hard.lineage.settled;
         // In a pair of equals a record of being outdated was in vain.
-        let outdated = self.hard.outdated && !(entered.plan == Plan::Repair || peer.lineage.current == source);
+        let outdated =
+            self.hard.outdated && !(entered.plan == Plan::Repair || peer.lineage.current == source);
         if !fits || outdated || (entered.plan == Plan::Repair && alone) {
             return false;
         }
@@ -192,9 +197,15 @@ impl Failover {
                 self.go_alone_again();
             }
         } else {
-            self.begin_alone(if self.mode == Mode::Primary { Mode::Primary } else { Mode::Candidate }, Cause::Rules);
+            self.begin_alone(
+                if self.mode == Mode::Primary { Mode::Primary } else { Mode::Candidate },
+                Cause::Rules,
+            );
         }
-        self.record(false, format!("met {}: this node is the source ({})", self.config.peer, plan_name(entered.plan)));
+        self.record(
+            false,
+            format!("met {}: this node is the source ({})", self.config.peer, plan_name(entered.plan)),
+        );
     }
 
     fn begin_session(&mut self, id: SessionId, role: Role, plan: Plan, source: Option<LineageId>) {
@@ -228,7 +239,8 @@ impl Failover {
             return false;
         };
         let confirmed = !self.timers.is_set(Timer::Patience);
-        let entered = peer.entered.is_some_and(|entered| entered.session == id && (confirmed || entered.role != role));
+        let entered =
+            peer.entered.is_some_and(|entered| entered.session == id && (confirmed || entered.role != role));
         if entered {
             let cancel = self.timers.is_set(Timer::Patience);
             self.timers.cancel(Timer::Patience);

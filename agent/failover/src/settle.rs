@@ -229,11 +229,13 @@ impl Failover {
             }
             ArbiterKind::Reachability => {
                 let silent = self.peer_silent() && self.rights.alone;
-                (silent && self.arbiter.reachable == Some(true)).then_some("the peer is silent, the arbiters answer")
+                (silent && self.arbiter.reachable == Some(true))
+                    .then_some("the peer is silent, the arbiters answer")
             }
             ArbiterKind::None => {
                 let silent = self.peer_silent() && self.rights.alone && cause != Cause::Demand;
-                (silent && self.config.isolation == Isolation::Alone).then_some("the peer is silent on every lan")
+                (silent && self.config.isolation == Isolation::Alone)
+                    .then_some("the peer is silent on every lan")
             }
         }
     }
@@ -301,7 +303,9 @@ impl Failover {
         if self.timers.is_set(Timer::Arbiter) && !self.timers.is_due(Timer::Arbiter, self.now) {
             return false;
         }
-        if !self.wants_arbiter() || self.arbiter.held.is_some() && self.arbiter.held == self.hard.lineage.current {
+        if !self.wants_arbiter()
+            || self.arbiter.held.is_some() && self.arbiter.held == self.hard.lineage.current
+        {
             let cancel = self.timers.is_set(Timer::Arbiter);
             self.timers.cancel(Timer::Arbiter);
             return cancel;

@@ -67,7 +67,8 @@ impl Failover {
     /// Goes on from the state of a replicator that outlived its agent; no scripts are run for what goes on.
     fn adopt(&mut self, adopted: Adopted) {
         let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight } = adopted;
-        self.replicator = Replicator { process: Process::Ready, copy, knows_inflight, ..Replicator::default() };
+        self.replicator =
+            Replicator { process: Process::Ready, copy, knows_inflight, ..Replicator::default() };
         self.service.mounted = mounted;
         self.service.addresses = self.config.has_addresses;
         let lineage = self.hard.lineage.clone();
@@ -88,7 +89,17 @@ impl Failover {
             // target may be trusted meanwhile.
             let plan = if in_step || !(self.hard.target || alone) { Plan::Repair } else { Plan::Full };
             let paired = in_step && !alone && !self.hard.target;
-            self.session = Some(Session { id, role, plan, source, joined: true, up: true, in_step, barrier: false, paired });
+            self.session = Some(Session {
+                id,
+                role,
+                plan,
+                source,
+                joined: true,
+                up: true,
+                in_step,
+                barrier: false,
+                paired,
+            });
         }
         self.resume(mounted, alone);
         self.record(false, "took over the running replicator");
@@ -116,7 +127,11 @@ impl Failover {
             self.service.posture = Posture::Idle;
         } else if self.session.as_ref().is_some_and(|session| session.role == Role::Secondary) {
             self.service.addresses = false;
-            self.mode = if self.session.as_ref().is_some_and(|session| session.paired) { Mode::Second } else { Mode::Target };
+            self.mode = if self.session.as_ref().is_some_and(|session| session.paired) {
+                Mode::Second
+            } else {
+                Mode::Target
+            };
             self.service.posture = Posture::Second;
         } else {
             self.give_up_adopted(true);
@@ -307,9 +322,14 @@ impl Failover {
                 lonely && self.ask_arbiter()
             }
             (false, _) => {
-                let asleep = self.present().is_some_and(|peer| !peer.meetable && !peer.serving && !peer.lineage.settled);
+                let asleep = self
+                    .present()
+                    .is_some_and(|peer| !peer.meetable && !peer.serving && !peer.lineage.settled);
                 if waited && favourable && asleep {
-                    self.record(false, format!("{} cannot take part: it is asked to stand back", self.config.peer));
+                    self.record(
+                        false,
+                        format!("{} cannot take part: it is asked to stand back", self.config.peer),
+                    );
                     self.begin_alone(Mode::Candidate, Cause::Demand);
                     return true;
                 }
@@ -319,7 +339,11 @@ impl Failover {
     }
 
     fn start_wait_ends(&self) -> crate::time::Time {
-        let since = if self.present().is_some() { self.waiting_since } else { self.peer.contact().max(self.waiting_since) };
+        let since = if self.present().is_some() {
+            self.waiting_since
+        } else {
+            self.peer.contact().max(self.waiting_since)
+        };
         since + self.config.start_wait
     }
 
@@ -351,7 +375,8 @@ impl Failover {
         match self.outcome(&assumed) {
             Outcome::Pair(_) => true,
             Outcome::Source { side, split, .. } => {
-                (side == self.config.side && !split) || (peer.lineage.current == self.hard.lineage.current && !split)
+                (side == self.config.side && !split)
+                    || (peer.lineage.current == self.hard.lineage.current && !split)
             }
             Outcome::Person(_) | Outcome::NotYet => false,
         }
@@ -384,7 +409,10 @@ impl Failover {
         self.persist();
         if self.hard.restarts > self.config.max_loop {
             let reason = format!("{} restarts in {:?}", self.config.max_loop, self.config.loop_interval);
-            self.out.push(Action::Record(crate::action::Record { alarm: true, text: format!("{reason}: waiting") }));
+            self.out.push(Action::Record(crate::action::Record {
+                alarm: true,
+                text: format!("{reason}: waiting"),
+            }));
             let hint = format!("safectl stopstart {} --on {}", self.config.module, self.config.node);
             self.blocked = Some(Blocked { reason, hint: Some(hint), exhausted: true });
             if !self.config.retry_after.is_zero() {

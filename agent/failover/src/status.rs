@@ -44,7 +44,9 @@ impl Failover {
                 Posture::Down | Posture::Idle | Posture::Prim | Posture::Alone => State::Wait,
             },
             Mode::Primary => {
-                if self.session.as_ref().is_some_and(|session| session.paired) || self.service.posture == Posture::Prim {
+                if self.session.as_ref().is_some_and(|session| session.paired)
+                    || self.service.posture == Posture::Prim
+                {
                     State::Prim
                 } else if self.service.posture == Posture::Alone {
                     State::Alone
@@ -59,10 +61,15 @@ impl Failover {
     fn uptodate(&self) -> bool {
         match self.mode {
             Mode::Alone | Mode::Primary => true,
-            Mode::Second => self.session.as_ref().is_some_and(|session| session.paired) || self.rights.promote,
+            Mode::Second => {
+                self.session.as_ref().is_some_and(|session| session.paired) || self.rights.promote
+            }
             Mode::Candidate => self.hard.consistent && !self.hard.outdated,
             Mode::Stopped | Mode::Waiting | Mode::Target => {
-                self.hard.consistent && !self.hard.outdated && self.hard.lineage.base.is_some() && self.hard.lineage.settled
+                self.hard.consistent
+                    && !self.hard.outdated
+                    && self.hard.lineage.base.is_some()
+                    && self.hard.lineage.settled
             }
         }
     }
@@ -80,7 +87,9 @@ impl Failover {
         }
         let running = self.service.busy();
         match state {
-            State::Stop if self.service.cleaning() => (Phase::Transient, "removing what an earlier run left".to_owned(), None),
+            State::Stop if self.service.cleaning() => {
+                (Phase::Transient, "removing what an earlier run left".to_owned(), None)
+            }
             State::Stop => (Phase::Ready, "stopped".to_owned(), Some(self.type_("start"))),
             State::Wait => self.waiting(),
             State::Alone if running => (Phase::Transient, "entering service".to_owned(), None),
@@ -89,7 +98,11 @@ impl Failover {
             State::Prim if self.session.as_ref().is_none_or(|session| !session.paired) => {
                 (Phase::Transient, format!("operations wait: the session with {peer} is interrupted"), None)
             }
-            State::Prim => (Phase::Ready, self.service.failure.clone().unwrap_or_else(|| format!("{peer} is in step")), None),
+            State::Prim => (
+                Phase::Ready,
+                self.service.failure.clone().unwrap_or_else(|| format!("{peer} is in step")),
+                None,
+            ),
             State::Second => self.second(),
         }
     }
@@ -103,7 +116,12 @@ impl Failover {
         } else if let Some(view) = self.present() {
             match view.mode {
                 Mode::Stopped => format!("{peer} is stopped"),
-                Mode::Waiting | Mode::Target | Mode::Second | Mode::Candidate | Mode::Primary | Mode::Alone => {
+                Mode::Waiting
+                | Mode::Target
+                | Mode::Second
+                | Mode::Candidate
+                | Mode::Primary
+                | Mode::Alone => {
                     format!("{peer} is not ready to be resynchronised")
                 }
             }
@@ -175,7 +193,13 @@ impl Failover {
             Outcome::Pair(_) | Outcome::Source { .. } | Outcome::NotYet => {
                 if peer.mode == Mode::Stopped {
                     let hint = format!("safectl start {} --on {name}", self.config.module);
-                    return (Phase::Blocked, format!("{name} is stopped, and this copy alone cannot tell whether it is the newest"), Some(hint));
+                    return (
+                        Phase::Blocked,
+                        format!(
+                            "{name} is stopped, and this copy alone cannot tell whether it is the newest"
+                        ),
+                        Some(hint),
+                    );
                 }
                 (Phase::Transient, format!("waits for {name}"), None)
             }
@@ -206,7 +230,11 @@ impl Failover {
                 return (Phase::Blocked, "the arbiter does not answer".to_owned(), Some(forced));
             }
             if self.arbiter.foreign {
-                return (Phase::Blocked, format!("the arbiter's record says that {name} went on"), Some(forced));
+                return (
+                    Phase::Blocked,
+                    format!("the arbiter's record says that {name} went on"),
+                    Some(forced),
+                );
             }
             return (Phase::Transient, format!("waits for {name} for {:?}", self.config.start_wait), None);
         }
@@ -219,7 +247,9 @@ impl Failover {
 
     fn question(&self, question: Question) -> Sentence {
         let module = &self.config.module;
-        let on = |verb: &str, side, flag: &str| format!("safectl {verb} {module} --on {}{flag}", self.name_of(side));
+        let on = |verb: &str, side, flag: &str| {
+            format!("safectl {verb} {module} --on {}{flag}", self.name_of(side))
+        };
         let other = &self.config.peer;
         let (reason, hint) = match question {
             Question::WhichFirst(Some(side)) => {
@@ -227,14 +257,20 @@ impl Failover {
             }
             Question::WhichFirst(None) => (
                 "first start: both nodes have data; which one counts?".to_owned(),
-                format!("{}, then on the other node: safectl second {module} --on {other} --force", self.type_("prim")),
+                format!(
+                    "{}, then on the other node: safectl second {module} --on {other} --force",
+                    self.type_("prim")
+                ),
             ),
             Question::Replace(side) => (
                 format!("the data of {} would be replaced", self.name_of(side)),
                 on("second", side, " --force"),
             ),
             Question::Unknown(side) => (
-                format!("the directories of {} are not those that it knew (disk not mounted, replaced or reverted?)", self.name_of(side)),
+                format!(
+                    "the directories of {} are not those that it knew (disk not mounted, replaced or reverted?)",
+                    self.name_of(side)
+                ),
                 on("second", side, " --full"),
             ),
             Question::NoGoodCopy => (
@@ -247,11 +283,15 @@ impl Failover {
             ),
             Question::SplitBrain => (
                 "both nodes went on alone: one must give up its changes".to_owned(),
-                format!("safectl second {module} --on NODE --force, NODE being the one whose changes are given up"),
+                format!(
+                    "safectl second {module} --on NODE --force, NODE being the one whose changes are given up"
+                ),
             ),
             Question::Strangers => (
                 "the copies have no history in common".to_owned(),
-                format!("safectl second {module} --on NODE --force, NODE being the one whose data is replaced"),
+                format!(
+                    "safectl second {module} --on NODE --force, NODE being the one whose data is replaced"
+                ),
             ),
         };
         (Phase::Blocked, reason, Some(hint))

@@ -43,7 +43,9 @@ impl Failover {
     fn rule_prefer(&mut self) -> bool {
         let DefaultPrimary::Node(side) = self.config.default_primary else { return false };
         let tried = self.session.as_ref().is_none_or(|session| self.preferred_in == Some(session.id));
-        let granted = self.grant().is_some_and(|grant| self.told.as_ref().is_some_and(|told| told.grant == Some(grant)));
+        let granted = self
+            .grant()
+            .is_some_and(|grant| self.told.as_ref().is_some_and(|told| told.grant == Some(grant)));
         if side == self.config.side || tried || !granted || self.swap_obstacle().is_some() {
             return false;
         }
@@ -58,7 +60,8 @@ impl Failover {
         if !self.closing_swap() || self.service.busy() {
             return false;
         }
-        let session = self.session.as_ref().filter(|session| session.paired && session.up).map(|session| session.id);
+        let session =
+            self.session.as_ref().filter(|session| session.paired && session.up).map(|session| session.id);
         let (Some(id), Mode::Primary, false) = (session, self.mode, self.serving()) else {
             // The session ended meanwhile: this node keeps its role.
             self.closing = None;
@@ -79,7 +82,9 @@ impl Failover {
     }
 
     fn rule_take_offer(&mut self) -> bool {
-        let Some(session) = self.session.as_ref().filter(|session| session.paired && session.up) else { return false };
+        let Some(session) = self.session.as_ref().filter(|session| session.paired && session.up) else {
+            return false;
+        };
         let id = session.id;
         let Some(peer) = self.present() else { return false };
         let term = peer.term;
@@ -107,7 +112,8 @@ impl Failover {
         let Some(offer) = self.offer.filter(|_| self.hard.offered) else { return false };
         let term = self.hard.term;
         let live = self.session.as_ref().is_some_and(|session| session.id == offer);
-        let taken = live && self.present().is_some_and(|peer| peer.mode == Mode::Primary && peer.term == term);
+        let taken =
+            live && self.present().is_some_and(|peer| peer.mode == Mode::Primary && peer.term == term);
         if taken {
             self.hard.offered = false;
             self.offer = None;

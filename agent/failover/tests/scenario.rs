@@ -1,0 +1,305 @@
+//! Scenario files: stories of two nodes, one verb per line, what happened recorded beneath and compared.
+//!
+//! `SAFED_REWRITE=1 cargo nextest run -p safe-failover scenario` writes the outcome into the files, to be reviewed as a diff.
+
+#[path = "world/world.rs"]
+mod world;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use safe_failover::Time;
+use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
+use safe_failover::event::Command;
+use world::{Chance, World};
+
+const QUIET: Chance = Chance {
+    local: Duration::from_millis(2),
+    packet: Duration::from_millis(2),
+    loss: 0,
+    twice: 0,
+    late: 0,
+    mid_batch: 0,
+};
+
+#[test]
+fn scenarios() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let only = std::env::var("SAFED_SCENARIO").ok();
+    let rewrite = std::env::var_os("SAFED_REWRITE").is_some();
+    let mut failures = Vec::new();
+    for file in files {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (outcome, failure) = Story::default().play(&text);
+        if rewrite {
+            std::fs::write(&file, &outcome).unwrap();
+        } else if failure.is_none() && outcome != text {
+            failures.push(format!("{name}: the outcome is not the one recorded:\n{outcome}"));
+        }
+        if let Some(failure) = failure {
+            failures.push(format!("{name}: {failure}\n{outcome}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// One file: settings first, then verbs. Lines that begin with `| ` are what happened.
+#[derive(Default)]
+struct Story {
+    world: Option<World>,
+    settings: Vec<Vec<String>>,
+}
+
+impl Story {
+    fn play(mut self, text: &str) -> (String, Option<String>) {
+        let mut outcome = String::new();
+        let mut failure = None;
+        let mut last = [String::new(), String::new()];
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with("| ") {
+                continue;
+            }
+            outcome.push_str(line);
+            outcome.push('\n');
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words.is_empty() || line.starts_with('#') || failure.is_some() {
+                continue;
+            }
+            if let Err(why) = self.verb(&words) {
+                failure = Some(format!("line {}: {line}: {why}", number + 1));
+            }
+            self.report(&mut outcome, &mut last);
+        }
+        (outcome, failure)
+    }
+
+    /// What changed for people.
+    fn report(&mut self, outcome: &mut String, last: &mut [String; 2]) {
+        let Some(world) = &mut self.world else { return };
+        for line in world.trace.drain(..) {
+            writeln!(outcome, "| {line}").unwrap();
+        }
+        for host in 0..2 {
+            let now = describe(world, host);
+            if now != last[host] {
+                writeln!(outcome, "| {now}").unwrap();
+                last[host] = now;
+            }
+            if let Some(answer) = world.hosts[host].answer.take() {
+                writeln!(outcome, "| {} answers: {answer}", world.hosts[host].config.node).unwrap();
+            }
+        }
+    }
+
+    fn verb(&mut self, words: &[&str]) -> Result<(), String> {
+        if words[0] == "set" {
+            self.settings.push(words[1..].iter().map(|word| (*word).to_owned()).collect());
+            return Ok(());
+        }
+        if self.world.is_none() {
+            self.world = Some(self.build()?);
+        }
+        let Some(world) = &mut self.world else { return Ok(()) };
+        match words {
+            ["start", nodes @ ..] => each(nodes, |host| {
+                if world.hosts[host].up { world.order(host, Command::Start) } else { world.boot(host, true) }
+            })?,
+            ["boot", nodes @ ..] => each(nodes, |host| world.boot(host, false))?,
+            ["crash", nodes @ ..] => each(nodes, |host| world.crash(host))?,
+            ["power-off", nodes @ ..] => each(nodes, |host| world.power_off(host))?,
+            ["freeze", nodes @ ..] => each(nodes, |host| world.freeze(host))?,
+            ["wake", nodes @ ..] => each(nodes, |host| world.thaw(host))?,
+            ["agent-kill", nodes @ ..] => each(nodes, |host| world.kill_agent(host))?,
+            ["agent-start", nodes @ ..] => each(nodes, |host| world.start_agent(host, true))?,
+            ["replicator-kill", nodes @ ..] => each(nodes, |host| world.kill_replicator(host))?,
+            ["break", "stream"] => world.break_stream(),
+            ["cut", "stream"] => world.stream_cut = true,
+            ["heal", "stream"] => world.stream_cut = false,
+            ["cut", "all"] => world.lans.iter_mut().for_each(|lan| lan.cut = [true, true]),
+            ["heal", "all"] => world.lans.iter_mut().for_each(|lan| lan.cut = [false, false]),
+            ["cut", lan] => world.lans[number(lan)?].cut = [true, true],
+            ["cut", lan, "from", node] => world.lans[number(lan)?].cut[host(node)?] = true,
+            ["heal", lan] => world.lans[number(lan)?].cut = [false, false],
+            ["arbiter", "lost", node] => world.witness.unreachable[host(node)?] = true,
+            ["arbiter", "back", node] => world.witness.unreachable[host(node)?] = false,
+            ["data", node] => {
+                let bit = world.oracle.next_write().ok_or("no more writes")?;
+                let disk = &mut world.hosts[host(node)?].disk;
+                disk.data |= bit;
+                disk.synced |= bit;
+            }
+            ["replace-disk", node] => world.hosts[host(node)?].disk.marker = None,
+            ["fail", what, node] => fail(world, what, host(node)?, true)?,
+            ["mend", what, node] => fail(world, what, host(node)?, false)?,
+            ["disk-error", node] => {
+                let host = host(node)?;
+                world.report(
+                    host,
+                    safe_failover::event::ReplicatorEvent::DiskFailed("fsync: I/O error".to_owned()),
+                );
+            }
+            ["writes", every] => world.write_every = Some(duration(every)?),
+            ["writes-end"] => world.write_every = None,
+            ["trace", "on"] => world.verbose = true,
+            ["trace", "off"] => world.verbose = false,
+            ["advance", time] => world.run(duration(time)?)?,
+            ["expect", node, state, "within", time] => {
+                expect_within(world, host(node)?, state, duration(time)?)?
+            }
+            ["expect", node, state] => expect(world, host(node)?, state)?,
+            ["expect-equal"] => {
+                let (a, b) = (world.hosts[0].disk.data, world.hosts[1].disk.data);
+                if a != b {
+                    return Err(format!("data differ: {a:b} {b:b}"));
+                }
+            }
+            ["expect-kept"] => {
+                let lost = world.oracle.acked & !(world.hosts[0].disk.data & world.hosts[1].disk.data);
+                if lost != 0 || world.oracle.count == 0 {
+                    return Err(format!("lost {lost:b} of {} acknowledged", world.oracle.count));
+                }
+            }
+            [node @ ("n1" | "n2"), command @ ..] => {
+                let command = parse(command)?;
+                world.order(host(node)?, command);
+                world.run(Duration::from_millis(1))?;
+            }
+            _ => return Err("unknown verb".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn build(&self) -> Result<World, String> {
+        let mut lans = 2;
+        let mut edits: Vec<Vec<String>> = Vec::new();
+        for setting in &self.settings {
+            if setting[0] == "lans" { lans = number(&setting[1])? } else { edits.push(setting.clone()) }
+        }
+        let mut world = World::new(7, lans, QUIET, |config| {
+            for edit in &edits {
+                match (edit[0].as_str(), edit[1].as_str()) {
+                    ("arbiter", "lock") => config.arbiter = ArbiterKind::Lock,
+                    ("arbiter", "reachability") => config.arbiter = ArbiterKind::Reachability,
+                    ("isolation", "wait") => config.isolation = Isolation::Wait,
+                    ("split-brain", "manual") => config.split_brain = SplitBrain::Manual,
+                    ("failover", "off") => config.failover = false,
+                    ("default-primary", "n1") => config.default_primary = DefaultPrimary::Node(Side::First),
+                    ("default-primary", "n2") => config.default_primary = DefaultPrimary::Node(Side::Second),
+                    (what, value) => panic!("unknown setting {what} {value}"),
+                }
+            }
+        });
+        world.now = Time(1_000_000_000);
+        world.records = true;
+        Ok(world)
+    }
+}
+
+fn describe(world: &World, host: usize) -> String {
+    let machine = &world.hosts[host];
+    let node = &machine.config.node;
+    if !machine.up {
+        return format!("{node} is down");
+    }
+    if machine.frozen {
+        return format!("{node} is frozen");
+    }
+    let active: Vec<&str> = [
+        (machine.mounted(), "mounted"),
+        (machine.addresses, "address"),
+        (machine.application, "application"),
+    ]
+    .into_iter()
+    .filter_map(|(is, what)| is.then_some(what))
+    .collect();
+    let active = if active.is_empty() { String::new() } else { format!(" [{}]", active.join(" ")) };
+    let Some(agent) = &machine.agent else { return format!("{node} has no agent{active}") };
+    let status = agent.core.status();
+    let hint = status.hint.map(|hint| format!("; type: {hint}")).unwrap_or_default();
+    format!("{node} {:?}/{:?}{active}: {}{hint}", status.state, status.phase, status.reason)
+}
+
+fn expect(world: &World, host: usize, state: &str) -> Result<(), String> {
+    if matches(world, host, state) { Ok(()) } else { Err(format!("found: {}", describe(world, host))) }
+}
+
+fn expect_within(world: &mut World, host: usize, state: &str, limit: Duration) -> Result<(), String> {
+    let state = state.to_owned();
+    if world.run_until(limit, |world| matches(world, host, &state))? {
+        Ok(())
+    } else {
+        expect(world, host, &state)
+    }
+}
+
+/// `STATE` or `STATE/phase`.
+fn matches(world: &World, host: usize, wanted: &str) -> bool {
+    let machine = &world.hosts[host];
+    let Some(agent) = machine.agent.as_ref().filter(|_| machine.up) else { return wanted == "DOWN" };
+    let status = agent.core.status();
+    let state = format!("{:?}", status.state).to_uppercase();
+    let phase = format!("{:?}", status.phase).to_lowercase();
+    wanted == state || wanted == format!("{state}/{phase}")
+}
+
+fn fail(world: &mut World, what: &str, host: usize, fails: bool) -> Result<(), String> {
+    let machine = &mut world.hosts[host];
+    match what {
+        "persist" => machine.persist_fails = fails,
+        "mount" => machine.mount_fails = fails,
+        "stop-script" => machine.scripts_hang = fails,
+        "directory" => machine.refuses = fails,
+        _ => return Err("unknown fault".to_owned()),
+    }
+    Ok(())
+}
+
+fn parse(words: &[&str]) -> Result<Command, String> {
+    let flag = |name: &str| words.contains(&name);
+    Ok(match words.first() {
+        Some(&"start") => Command::Start,
+        Some(&"stop") => Command::Stop,
+        Some(&"stopstart") => Command::StopStart,
+        Some(&"restart") => Command::Restart,
+        Some(&"swap") => Command::Swap,
+        Some(&"prim") => Command::Prim { force: flag("--force") },
+        Some(&"second") => Command::Second { full: flag("--full"), force: flag("--force") },
+        _ => return Err("unknown command".to_owned()),
+    })
+}
+
+fn each(nodes: &[&str], mut act: impl FnMut(usize)) -> Result<(), String> {
+    for node in nodes {
+        act(host(node)?);
+    }
+    Ok(())
+}
+
+fn host(name: &str) -> Result<usize, String> {
+    match name {
+        "n1" => Ok(0),
+        "n2" => Ok(1),
+        _ => Err(format!("no such node: {name}")),
+    }
+}
+
+fn number(word: &str) -> Result<usize, String> {
+    word.trim_start_matches("lan").parse().map_err(|_| format!("not a number: {word}"))
+}
+
+fn duration(word: &str) -> Result<Duration, String> {
+    let (digits, unit) = word.split_at(word.find(|c: char| c.is_alphabetic()).ok_or("no unit")?);
+    let count: u64 = digits.parse().map_err(|_| format!("not a number: {digits}"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(count)),
+        "s" => Ok(Duration::from_secs(count)),
+        "m" => Ok(Duration::from_secs(count * 60)),
+        _ => Err(format!("unknown unit: {unit}")),
+    }
+}

@@ -1,0 +1,283 @@
+//! The agent's shell: carries out actions in order, gives results back as events.
+
+use std::time::Duration;
+
+use safe_failover::action::{ReplicatorCommand, Script, ScriptRun};
+use safe_failover::event::{Adopted, Command, ReplicatorEvent};
+use safe_failover::view::Copy;
+use safe_failover::{Action, Event, Failover, Time};
+
+use super::arbiter::Request;
+use super::host::Agent;
+use super::{Happening, World};
+
+impl World {
+    pub fn start_agent(&mut self, host: usize, start: bool) {
+        if !self.hosts[host].up || self.hosts[host].agent.is_some() {
+            return;
+        }
+        let mut config = self.hosts[host].config.clone();
+        config.entropy = self.random.bits();
+        config.boot_id = u128::from(self.hosts[host].boot) + 1;
+        let machine = &mut self.hosts[host];
+        machine.agent_life += 1;
+        machine.agent_gone = None;
+        machine.seen = (0, 0);
+        machine.peer_sent = None;
+        machine.report_at = Time::default();
+        let adopted =
+            machine.replicator.as_ref().filter(|replicator| replicator.examined).map(|replicator| Adopted {
+                mounted: replicator.mounted,
+                session: replicator.stream.as_ref().map(|stream| (stream.id, stream.role)),
+                in_step: replicator.in_step,
+                settled: replicator.settled,
+                fenced: replicator.fenced,
+                copy: Copy::Known,
+                knows_inflight: replicator.knows,
+            });
+        if adopted.is_none() && machine.replicator.is_some() {
+            self.end_replicator(host, false);
+        }
+        let machine = &mut self.hosts[host];
+        let core = Failover::new(config, machine.disk.hard.clone());
+        machine.agent = Some(Agent { core, told: None, batch: [].into(), tick: None, script: None });
+        let life = machine.agent_life;
+        self.note(host, "agent starts");
+        self.handle(host, Event::Started { start, adopted });
+        self.after(Duration::from_millis(1), Happening::Heartbeat { host, life });
+    }
+
+    pub fn order(&mut self, host: usize, command: Command) {
+        self.note(host, &format!("command {command:?}"));
+        self.hosts[host].answer = None;
+        self.handle(host, Event::Command(command));
+    }
+
+    /// One event, and what follows from it.
+    pub fn handle(&mut self, host: usize, event: Event) {
+        if !self.hosts[host].alive() {
+            return;
+        }
+        let now = self.now;
+        let wall = now.0 / 1_000_000_000 + 1_700_000_000;
+        if self.verbose {
+            match &event {
+                Event::Peer(view) => {
+                    let text = format!(
+                        "<- {:?} meetable {} entered {:?}",
+                        view.mode,
+                        view.meetable,
+                        view.entered.map(|e| e.plan)
+                    );
+                    self.note(host, &text);
+                }
+                Event::Heard | Event::Tick | Event::Echoed(_) | Event::Persisted { .. } => {}
+                event => {
+                    let text = format!("<- {event:?}");
+                    self.note(host, &text);
+                }
+            }
+        }
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        agent.core.wall_clock(wall);
+        let actions = agent.core.handle(event, now);
+        agent.batch.extend(actions);
+        self.schedule_tick(host);
+        self.continue_batch(host);
+        let core = self.hosts[host].agent.as_ref().map(|agent| agent.core.stand_in());
+        if let (Some(views), Some(replicator)) = (core, &mut self.hosts[host].replicator) {
+            replicator.stand_in = Some(views);
+        }
+    }
+
+    fn schedule_tick(&mut self, host: usize) {
+        let life = self.hosts[host].agent_life;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        let Some(due) = agent.core.poll_timeout() else { return };
+        let at = due.max(self.now);
+        if agent.tick.is_none_or(|tick| at < tick || tick <= self.now) {
+            agent.tick = Some(at);
+            self.at(at, Happening::Tick { host, life });
+        }
+    }
+
+    pub fn tick(&mut self, host: usize, life: u64) {
+        if self.hosts[host].agent_life != life {
+            return;
+        }
+        let now = self.now;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.tick.is_some_and(|tick| tick <= now) {
+            agent.tick = None;
+        }
+        if agent.core.poll_timeout().is_some_and(|due| due <= now) {
+            self.handle(host, Event::Tick);
+        } else {
+            self.schedule_tick(host);
+        }
+    }
+
+    pub fn continue_batch(&mut self, host: usize) {
+        while self.hosts[host].alive() {
+            if self.chance.mid_batch > 0 && self.random.below(10_000) < self.chance.mid_batch {
+                self.mishap(host);
+                continue;
+            }
+            let Some(action) = self.hosts[host].agent.as_mut().and_then(|agent| agent.batch.pop_front())
+            else {
+                return;
+            };
+            self.execute(host, action);
+        }
+    }
+
+    /// A host dies or freezes between two actions.
+    fn mishap(&mut self, host: usize) {
+        match self.random.below(4) {
+            0 => self.crash(host),
+            1 => self.power_off(host),
+            2 => self.kill_agent(host),
+            _ => self.freeze(host),
+        }
+    }
+
+    fn execute(&mut self, host: usize, action: Action) {
+        let life = self.hosts[host].agent_life;
+        match &action {
+            Action::Tell(_) | Action::Persist(_) => {}
+            Action::Record(record) => {
+                if self.records {
+                    let name = &self.hosts[host].config.node;
+                    let alarm = if record.alarm { "! " } else { "" };
+                    self.trace.push(format!("  {name}: {alarm}{}", record.text));
+                }
+            }
+            action => {
+                let text = format!("-> {action:?}");
+                self.note(host, &text);
+            }
+        }
+        match action {
+            Action::Persist(hard) => {
+                let serial = hard.serial;
+                if self.hosts[host].persist_fails {
+                    if let Some(agent) = &mut self.hosts[host].agent {
+                        agent.batch.clear();
+                    }
+                    self.give(host, Event::PersistFailed);
+                    return;
+                }
+                self.hosts[host].disk.hard = *hard;
+                self.after(
+                    Duration::from_micros(10),
+                    Happening::ToAgent { host, life, event: Event::Persisted { serial } },
+                );
+            }
+            Action::Tell(view) => {
+                self.check_told(host, &view);
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    agent.told = Some(*view);
+                }
+                self.send_view(host);
+            }
+            Action::Replicator(command) => self.to_replicator(host, command),
+            Action::RaiseAddresses => {
+                self.hosts[host].addresses = true;
+                self.give(host, Event::AddressesRaised(Ok(())));
+            }
+            Action::DropAddresses => {
+                self.hosts[host].addresses = false;
+                self.give(host, Event::AddressesDropped);
+            }
+            Action::Script(run) => self.start_script(host, run),
+            Action::KillProcesses => {
+                self.hosts[host].application = false;
+                self.give(host, Event::ProcessesGone);
+            }
+            Action::ArbiterRead => self.ask(host, Request::Read),
+            Action::ArbiterSwap { expect, new } => self.ask(host, Request::Swap { expect, new }),
+            Action::AskReachable => self.ask(host, Request::Reachable),
+            Action::Record(_) => {}
+            Action::Answer(_, outcome) => {
+                let text = match outcome {
+                    Ok(()) => "ok".to_owned(),
+                    Err(why) => why,
+                };
+                self.hosts[host].answer = Some(text);
+            }
+        }
+    }
+
+    /// A result of local work.
+    fn give(&mut self, host: usize, event: Event) {
+        let life = self.hosts[host].agent_life;
+        let delay = self.local();
+        self.after(delay, Happening::ToAgent { host, life, event });
+    }
+
+    fn to_replicator(&mut self, host: usize, command: ReplicatorCommand) {
+        if let ReplicatorCommand::Start { .. } = command {
+            if self.hosts[host].replicator.is_none() {
+                self.begin_replicator(host);
+            }
+        } else if command == ReplicatorCommand::Kill {
+            self.end_replicator(host, false);
+            self.report(host, ReplicatorEvent::Died);
+            return;
+        }
+        let life = self.hosts[host].replicator_life;
+        let delay = self.local();
+        // Commands are carried out in order.
+        let at = (self.now + delay).max(self.hosts[host].command_at);
+        self.hosts[host].command_at = at;
+        self.at(at, Happening::ToReplicator { host, life, command });
+    }
+
+    /// A report of the replicator; in order, lost if the agent is gone.
+    pub fn report(&mut self, host: usize, event: ReplicatorEvent) {
+        let life = self.hosts[host].agent_life;
+        if self.hosts[host].agent.is_none() {
+            return;
+        }
+        let delay = self.local();
+        let at = (self.now + delay).max(self.hosts[host].report_at);
+        self.hosts[host].report_at = at;
+        self.at(at, Happening::FromReplicator { host, life, event });
+    }
+
+    fn start_script(&mut self, host: usize, run: ScriptRun) {
+        match run.script {
+            Script::StartPrim => {
+                self.hosts[host].application = true;
+                if let Some(every) = self.write_every {
+                    self.after(every, Happening::Write { host });
+                }
+            }
+            Script::StopPrim => {
+                if !self.hosts[host].scripts_hang {
+                    self.hosts[host].application = false;
+                }
+            }
+            Script::Prestart
+            | Script::StartBoth
+            | Script::StopBoth
+            | Script::StartSecond
+            | Script::StopSecond
+            | Script::StartSec
+            | Script::StopSec
+            | Script::Transition
+            | Script::Poststop => {}
+        }
+        let outcome = if self.hosts[host].scripts_hang && !run.force && run.script == Script::StopPrim {
+            Err("deadline exceeded".to_owned())
+        } else {
+            Ok(())
+        };
+        let delay = if outcome.is_err() { run.deadline } else { self.local() };
+        let life = self.hosts[host].agent_life;
+        self.after(
+            delay,
+            Happening::ToAgent { host, life, event: Event::ScriptEnded { run: run.run, outcome } },
+        );
+    }
+}

@@ -1,0 +1,359 @@
+//! Two hosts in a box with virtual time: a network of lans, replicators with abstract data, scripts, an arbiter.
+//!
+//! Everything that happens is one entry of a queue ordered by time; chance comes from one seed. The same world serves
+//! scenario files (no chance) and the simulation.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "support of two test programs that use different parts"
+)]
+
+pub mod arbiter;
+pub mod checks;
+pub mod host;
+pub mod network;
+pub mod random;
+pub mod replicator;
+pub mod shell;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use safe_failover::action::ReplicatorCommand;
+use safe_failover::config::Side;
+use safe_failover::event::{ArbiterEvent, ReplicatorEvent};
+use safe_failover::{Config, Event, Time};
+
+use arbiter::{Request, Witness};
+use checks::Oracle;
+use host::Host;
+use network::{Lan, Packet, StreamMessage};
+use random::Random;
+
+/// One thing that will happen.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    ToAgent { host: usize, life: u64, event: Event },
+    ToReplicator { host: usize, life: u64, command: ReplicatorCommand },
+    FromReplicator { host: usize, life: u64, event: ReplicatorEvent },
+    Tick { host: usize, life: u64 },
+    Heartbeat { host: usize, life: u64 },
+    StandIn { host: usize, life: u64 },
+    Packet { to: usize, packet: Box<Packet> },
+    Stream { to: usize, message: StreamMessage },
+    Pump,
+    Copy { source: usize, life: u64, session: safe_failover::view::SessionId, last: bool },
+    UnmountDeadline { host: usize, life: u64 },
+    Arbiter { host: usize, life: u64, request: Request },
+    ArbiterAnswer { host: usize, life: u64, answer: ArbiterEvent },
+    Write { host: usize },
+    Epoch,
+}
+
+/// How much chance there is.
+#[derive(Debug, Clone)]
+pub struct Chance {
+    /// Longest delay of local work and of a packet.
+    pub local: Duration,
+    pub packet: Duration,
+    /// Percent of packets lost, and of those sent twice.
+    pub loss: u64,
+    pub twice: u64,
+    /// Percent of packets that are very late.
+    pub late: u64,
+    /// In ten thousand: a host dies or freezes between two actions of a batch.
+    pub mid_batch: u64,
+}
+
+pub struct World {
+    pub now: Time,
+    pub hosts: [Host; 2],
+    pub lans: Vec<Lan>,
+    pub random: Random,
+    pub chance: Chance,
+    pub witness: Witness,
+    pub oracle: Oracle,
+    pub trace: Vec<String>,
+    pub verbose: bool,
+    /// Records of decisions go into the trace.
+    pub records: bool,
+    /// The application writes by itself, this often.
+    pub write_every: Option<Duration>,
+    /// The stream is broken although lans work.
+    pub stream_cut: bool,
+    queue: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    /// What is delivered to a frozen host when it wakes.
+    asleep: Vec<Happening>,
+}
+
+impl World {
+    pub fn new(seed: u64, lans: usize, chance: Chance, edit: impl Fn(&mut Config)) -> Self {
+        let host = |side| {
+            let mut config = host::config(side);
+            edit(&mut config);
+            Host::new(config)
+        };
+        let mut world = Self {
+            now: Time(1_000_000_000),
+            hosts: [host(Side::First), host(Side::Second)],
+            lans: (0..lans).map(|_| Lan::default()).collect(),
+            random: Random(seed),
+            chance,
+            witness: Witness::default(),
+            oracle: Oracle::default(),
+            trace: Vec::new(),
+            verbose: false,
+            records: false,
+            write_every: None,
+            stream_cut: false,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            asleep: Vec::new(),
+        };
+        world.after(Duration::from_millis(50), Happening::Pump);
+        world
+    }
+
+    pub fn after(&mut self, delay: Duration, what: Happening) {
+        let at = self.now + delay;
+        self.at(at, what);
+    }
+
+    pub fn at(&mut self, at: Time, what: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at.0.max(self.now.0), self.sequence), what);
+    }
+
+    /// A delay of local work.
+    pub fn local(&mut self) -> Duration {
+        self.upto(self.chance.local)
+    }
+
+    pub fn upto(&mut self, longest: Duration) -> Duration {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(1);
+        Duration::from_micros(1 + self.random.below(micros))
+    }
+
+    pub fn note(&mut self, host: usize, text: &str) {
+        if self.verbose {
+            let name = &self.hosts[host].config.node;
+            let at = self.now.0 as f64 / 1e9 - 1.0;
+            self.trace.push(format!("{at:9.4} {name} {text}"));
+        }
+    }
+
+    /// Lets time pass; stops at a broken invariant.
+    pub fn run(&mut self, duration: Duration) -> Result<(), String> {
+        let end = self.now + duration;
+        while let Some((&(at, sequence), _)) = self.queue.first_key_value() {
+            if at > end.0 {
+                break;
+            }
+            let Some(what) = self.queue.remove(&(at, sequence)) else { break };
+            self.now = Time(at);
+            self.happen(what);
+            self.check()?;
+        }
+        self.now = end;
+        self.check()
+    }
+
+    /// Runs until the condition holds; false if it does not within the limit.
+    pub fn run_until(&mut self, limit: Duration, met: impl Fn(&Self) -> bool) -> Result<bool, String> {
+        let end = self.now + limit;
+        while !met(self) {
+            let Some((&(at, sequence), _)) = self.queue.first_key_value() else { return Ok(false) };
+            if at > end.0 {
+                self.now = end;
+                return Ok(false);
+            }
+            let Some(what) = self.queue.remove(&(at, sequence)) else { return Ok(false) };
+            self.now = Time(at);
+            self.happen(what);
+            self.check()?;
+        }
+        Ok(true)
+    }
+
+    /// The host that must be awake for this to happen.
+    fn place(what: &Happening) -> Option<usize> {
+        match what {
+            Happening::ToAgent { host, .. }
+            | Happening::ToReplicator { host, .. }
+            | Happening::FromReplicator { host, .. }
+            | Happening::Tick { host, .. }
+            | Happening::Heartbeat { host, .. }
+            | Happening::StandIn { host, .. }
+            | Happening::UnmountDeadline { host, .. }
+            | Happening::ArbiterAnswer { host, .. }
+            | Happening::Write { host }
+            | Happening::Packet { to: host, .. }
+            | Happening::Stream { to: host, .. }
+            | Happening::Copy { source: host, .. } => Some(*host),
+            Happening::Pump | Happening::Arbiter { .. } | Happening::Epoch => None,
+        }
+    }
+
+    pub fn happen(&mut self, what: Happening) {
+        if let Some(host) = Self::place(&what)
+            && self.hosts[host].frozen
+        {
+            self.asleep.push(what);
+            return;
+        }
+        match what {
+            Happening::ToAgent { host, life, event } => {
+                if self.hosts[host].agent_life == life {
+                    self.handle(host, event);
+                }
+            }
+            Happening::ToReplicator { host, life, command } => {
+                if self.hosts[host].replicator_life == life {
+                    self.command(host, command);
+                }
+            }
+            Happening::FromReplicator { host, life, event } => {
+                if self.hosts[host].agent_life == life {
+                    self.handle(host, Event::Replicator(event));
+                }
+            }
+            Happening::Tick { host, life } => self.tick(host, life),
+            Happening::Heartbeat { host, life } => self.heartbeat(host, life),
+            Happening::StandIn { host, life } => self.stand_in(host, life),
+            Happening::Packet { to, packet } => self.receive(to, *packet),
+            Happening::Stream { to, message } => self.stream(to, message),
+            Happening::Pump => self.pump(),
+            Happening::Copy { source, life, session, last } => self.copy(source, life, session, last),
+            Happening::UnmountDeadline { host, life } => self.unmount_deadline(host, life),
+            Happening::Arbiter { host, life, request } => self.arbitrate(host, life, request),
+            Happening::ArbiterAnswer { host, life, answer } => {
+                if self.hosts[host].agent_life == life {
+                    self.handle(host, Event::Arbiter(answer));
+                }
+            }
+            Happening::Write { host } => self.application_writes(host),
+            Happening::Epoch => self.close_epoch(),
+        }
+    }
+
+    // Faults.
+
+    /// The machine starts; its agent as well.
+    pub fn boot(&mut self, host: usize, start: bool) {
+        if self.hosts[host].up {
+            return;
+        }
+        self.note(host, "boots");
+        self.hosts[host].up = true;
+        self.hosts[host].frozen = false;
+        self.start_agent(host, start);
+    }
+
+    /// Everything on the host ends; what its page cache held stays.
+    pub fn crash(&mut self, host: usize) {
+        if !self.hosts[host].up {
+            return;
+        }
+        self.note(host, "crashes");
+        let machine = &mut self.hosts[host];
+        machine.up = false;
+        machine.frozen = false;
+        machine.agent = None;
+        machine.agent_gone = None;
+        machine.agent_life += 1;
+        if machine.replicator.take().is_some() {
+            machine.disk.clean = false;
+            machine.disk.lost = true;
+        }
+        machine.replicator_life += 1;
+        machine.addresses = false;
+        machine.application = false;
+        self.asleep.retain(|what| Self::place(what) != Some(host));
+    }
+
+    /// As `crash`, and the page cache is lost.
+    pub fn power_off(&mut self, host: usize) {
+        if !self.hosts[host].up {
+            return;
+        }
+        self.crash(host);
+        self.note(host, "lost its page cache");
+        let kept = self.random.bits();
+        let machine = &mut self.hosts[host];
+        machine.boot += 1;
+        let disk = &mut machine.disk;
+        disk.data = disk.synced | (disk.data & kept);
+        disk.rebooted = true;
+        self.forget_what_power_took(host);
+    }
+
+    pub fn freeze(&mut self, host: usize) {
+        if self.hosts[host].alive() {
+            self.note(host, "freezes");
+            self.hosts[host].frozen = true;
+        }
+    }
+
+    pub fn thaw(&mut self, host: usize) {
+        if !self.hosts[host].frozen {
+            return;
+        }
+        self.note(host, "wakes");
+        self.hosts[host].frozen = false;
+        self.hosts[host].woke = self.now;
+        let mut mine = Vec::new();
+        let mut rest = Vec::new();
+        for what in std::mem::take(&mut self.asleep) {
+            if Self::place(&what) == Some(host) { mine.push(what) } else { rest.push(what) }
+        }
+        self.asleep = rest;
+        self.continue_batch(host);
+        for what in mine {
+            let delay = self.local();
+            self.after(delay, what);
+        }
+    }
+
+    /// The agent dies; the replicator lives on.
+    pub fn kill_agent(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].agent.is_none() {
+            return;
+        }
+        self.note(host, "agent dies");
+        let machine = &mut self.hosts[host];
+        machine.agent = None;
+        machine.agent_life += 1;
+        machine.agent_gone = Some(self.now);
+        let life = machine.replicator_life;
+        if let Some(replicator) = &mut machine.replicator {
+            replicator.heard = self.now;
+            self.after(Duration::from_millis(20), Happening::StandIn { host, life });
+        } else {
+            // Nobody is left to remove what is active; init restarts the agent at once.
+            self.start_agent_of_dead(host);
+        }
+    }
+
+    fn start_agent_of_dead(&mut self, host: usize) {
+        let start = self.hosts[host].disk.hard.desired == safe_failover::hard::Desired::Started;
+        self.start_agent(host, start);
+    }
+
+    /// The replicator dies; its agent sees it.
+    pub fn kill_replicator(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].replicator.is_none() {
+            return;
+        }
+        self.note(host, "replicator dies");
+        self.end_replicator(host, false);
+        if self.hosts[host].agent.is_some() {
+            self.report(host, ReplicatorEvent::Died);
+        } else {
+            self.hosts[host].application = false;
+            self.hosts[host].addresses = false;
+            self.start_agent_of_dead(host);
+        }
+    }
+}
