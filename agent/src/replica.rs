@@ -283,6 +283,11 @@ impl Keeper {
             }
             Reported::Progress(progress) => self.setup.reporter.tell(What::Progress(progress)).await,
             Reported::Figures(figures) => self.setup.reporter.tell(What::Figures(figures)).await,
+            Reported::PeerAgentGone(0) => self.note(false, "the other node's safed is back"),
+            Reported::PeerAgentGone(_) => self.setup.reporter.event(Event::PeerAgentGone).await,
+            Reported::PeerFenced => {
+                self.note(true, "the other node's replicator fenced itself: its safed is gone")
+            }
             Reported::Adopted => self.bury("it introduced itself twice").await,
         }
     }

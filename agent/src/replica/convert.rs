@@ -109,6 +109,10 @@ pub(super) enum Reported {
     Lost(SessionId, String),
     Progress(wire::Progress),
     Figures(wire::StreamFigures),
+    /// The peer's replicator says over the stream that its agent is gone; how long, in milliseconds.
+    PeerAgentGone(u32),
+    /// It says that it fenced itself. What counts for decisions comes by its heartbeats, with its lineage.
+    PeerFenced,
     /// Only expected as the first report.
     Adopted,
 }
@@ -140,6 +144,8 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::Progress(progress) => return Ok(Reported::Progress(progress)),
         Report::Figures(figures) => return Ok(Reported::Figures(figures)),
         Report::Stopped(_) => ReplicatorEvent::Stopped,
+        Report::PeerAgentGone(since) => return Ok(Reported::PeerAgentGone(since)),
+        Report::PeerFenced(_) => return Ok(Reported::PeerFenced),
     };
     Ok(Reported::Event(event))
 }

@@ -176,7 +176,7 @@ impl Keeper {
         }
     }
 
-    fn note(&self, alarm: bool, text: &str) {
+    pub(super) fn note(&self, alarm: bool, text: &str) {
         self.setup.events.record(&self.setup.module.name, alarm, text);
     }
 }
