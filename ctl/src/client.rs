@@ -1,5 +1,6 @@
 //! The way to a `safed`: its Unix socket, or TLS.
 
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 pub(crate) struct Client {
     channel: Channel,
     timeout: Duration,
+    over_tls: bool,
     /// Which `safed` this is, for messages.
     pub(crate) place: String,
 }
@@ -41,7 +43,8 @@ impl Client {
             }
         };
         let channel = bounded(context.timeout, &place, dial).await??;
-        Ok(Self { channel, timeout: context.timeout, place })
+        let over_tls = matches!(context.target, Target::Tls(_));
+        Ok(Self { channel, timeout: context.timeout, over_tls, place })
     }
 
     pub(crate) fn modules(&self) -> ModuleServiceClient<Channel> {
@@ -63,8 +66,20 @@ impl Client {
     ) -> Result<T, Failure> {
         match bounded(self.timeout, &self.place, answer).await? {
             Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(Failure::from_status(&status, &self.place)),
+            Err(status) => Err(self.refusal(&status)),
         }
+    }
+
+    /// What a refusal means.
+    pub(crate) fn refusal(&self, status: &Status) -> Failure {
+        let failure = Failure::from_status(status, &self.place);
+        // In TLS 1.3 the server looks at the client's certificate when the client is ready already.
+        if self.over_tls && status.source().is_some() {
+            return failure.hint(
+                "if that happens at once, safed did not accept your certificate: --cert must be of that cluster, and in date",
+            );
+        }
+        failure
     }
 }
 

@@ -196,9 +196,7 @@ async fn open(
     let mut modules = client.modules();
     match tokio::time::timeout(context.timeout, modules.watch_status(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) if is_lasting(status.code()) => {
-            Err(Trouble::Lasting(Failure::from_status(&status, &client.place)))
-        }
+        Ok(Err(status)) if is_lasting(status.code()) => Err(Trouble::Lasting(client.refusal(&status))),
         Ok(Err(_)) | Err(_) => Err(Trouble::Passing),
     }
 }

@@ -8,6 +8,8 @@ use safe_proto::module::{
     ModuleEvent, ModuleInfo, ModuleStatus, Outcome, Phase, ResyncStatus, State,
 };
 
+#[path = "cli/endpoint.rs"]
+mod endpoint;
 #[path = "cli/fake.rs"]
 mod fake;
 

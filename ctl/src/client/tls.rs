@@ -37,7 +37,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Channel, Failure> {
 fn explain(cause: &str, endpoint: &Endpoint) -> Failure {
     let (host, port) = (&endpoint.host, endpoint.port);
     let failure = Failure::failed(format!("cannot connect to the safed at {host}:{port}")).cause(cause);
-    if cause.contains("UnknownIssuer") {
+    if cause.contains("UnknownIssuer") || cause.contains("BadSignature") {
         return failure
             .hint("--ca must be the certificate of that cluster's CA (lib/cluster/ca.pem on its nodes)");
     }

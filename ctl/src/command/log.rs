@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, args: LogArgs) -> Result<Exit, Failur
         } else {
             tokio::time::timeout(context.timeout, message).await.map_err(|_| timed_out(&client.place))?
         };
-        match next.map_err(|status| Failure::from_status(&status, &client.place))? {
+        match next.map_err(|status| client.refusal(&status))? {
             Some(response) => response.lines.iter().try_for_each(|line| context.printer.line(line))?,
             None => return Ok(Exit::Done),
         }

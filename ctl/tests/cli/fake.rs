@@ -59,7 +59,7 @@ pub(crate) struct Script {
 pub(crate) struct Fake {
     root: TempDir,
     script: Arc<Mutex<Script>>,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Fake {
@@ -77,11 +77,15 @@ impl Fake {
             .add_service(ClusterServiceServer::new(service.clone()))
             .add_service(NodeServiceServer::new(service));
         runtime.spawn(router.serve_with_incoming(UnixListenerStream::new(listener)));
-        Self { root, script, _runtime: runtime }
+        Self { root, script, runtime }
     }
 
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     pub(crate) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
