@@ -42,8 +42,9 @@ impl Joined {
     fn new(held: Held) -> Result<Self, ClusterError> {
         let cluster = &held.settings.cluster;
         let credentials = Credentials::new(cluster, &held.ca, &held.certificate, &held.key)?;
-        let der = CertificateDer::from_pem_slice(held.certificate.as_bytes())
-            .map_err(|error| ClusterError::Failed(format!("the node certificate is not readable: {error}")))?;
+        let der = CertificateDer::from_pem_slice(held.certificate.as_bytes()).map_err(|error| {
+            ClusterError::Failed(format!("the node certificate is not readable: {error}"))
+        })?;
         let identity = Identity::of_certificate(&der, cluster)?;
         if identity != Identity::Node(held.node.clone()) || held.settings.node(&held.node).is_none() {
             return Err(ClusterError::Failed(format!(

@@ -64,7 +64,10 @@ pub(crate) struct Desk {
 ///
 /// # Errors
 /// The socket cannot be made: one line.
-pub fn serve(context: &Context, cluster: Arc<Cluster>) -> Result<impl Future<Output = ()> + Send + use<>, Startup> {
+pub fn serve(
+    context: &Context,
+    cluster: Arc<Cluster>,
+) -> Result<impl Future<Output = ()> + Send + use<>, Startup> {
     let listener = unix_port::bind(&context.paths.socket(), &context.config.socket_group)?;
     let nodes = Nodes::new(Arc::clone(&cluster));
     let desk = Arc::new(Desk {
@@ -79,7 +82,8 @@ pub fn serve(context: &Context, cluster: Arc<Cluster>) -> Result<impl Future<Out
         let (sender, incoming) = mpsc::channel(WAITING);
         let unix = tokio::spawn(unix_port::accept(listener, sender, desk.context.shutdown.clone()));
         let (sender, encrypted) = mpsc::channel(WAITING);
-        let tls = tokio::spawn(tls_port::accept(Arc::clone(&desk.cluster), sender, desk.context.shutdown.clone()));
+        let tls =
+            tokio::spawn(tls_port::accept(Arc::clone(&desk.cluster), sender, desk.context.shutdown.clone()));
         tokio::join!(run(&desk, incoming), run(&desk, encrypted));
         for task in [local, unix, tls] {
             task.abort();
@@ -92,7 +96,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shutdown = desk.context.shutdown.clone();
-    let served = router(desk).serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.clone().cancelled_owned());
+    let served = router(desk)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.clone().cancelled_owned());
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(FAREWELL).await;
@@ -105,7 +110,9 @@ where
     }
 }
 
-fn router(desk: &Arc<Desk>) -> Router<tower::layer::util::Stack<access::AccessLayer, tower::layer::util::Identity>> {
+fn router(
+    desk: &Arc<Desk>,
+) -> Router<tower::layer::util::Stack<access::AccessLayer, tower::layer::util::Identity>> {
     let (health, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
         health.set_serving::<NodeServiceServer<node_service::Desk>>().await;
@@ -172,5 +179,7 @@ fn refuse(refusal: Refusal) -> Status {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(format!("interrupted: {error}")))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::internal(format!("interrupted: {error}")))?
 }

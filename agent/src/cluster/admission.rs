@@ -59,7 +59,8 @@ impl Cluster {
         let joined = self.member()?;
         let secret: [u8; 32] =
             request.secret.as_slice().try_into().map_err(|_| ClusterError::Token(TokenError::Foreign))?;
-        let csr = Request::parse(&request.certificate_request).map_err(|error| ClusterError::Invalid(error.0))?;
+        let csr =
+            Request::parse(&request.certificate_request).map_err(|error| ClusterError::Invalid(error.0))?;
         label("node", &request.node)?;
         let mut tokens = self.tokens()?;
         let by = Used { node: request.node.clone(), key: csr.key.clone() };
@@ -70,12 +71,14 @@ impl Cluster {
             (Redeemed::Again, Some(_)) => settings.clone(),
             (Redeemed::Again | Redeemed::Now, _) => self.admitted(&joined, request, &csr)?,
         };
-        let ips: Vec<IpAddr> = next.node(&request.node).into_iter().flat_map(|node| node.addresses.values().copied()).collect();
+        let ips: Vec<IpAddr> =
+            next.node(&request.node).into_iter().flat_map(|node| node.addresses.values().copied()).collect();
         let certificate = joined.authority()?.certify_node(csr, &request.node, &ips)?;
         self.store.save_text(TOKENS, &tokens.to_json())?;
         if next != *settings {
             self.change_settings(&joined, next.clone())?;
-            let text = format!("node {} joined the cluster (settings version {})", request.node, next.version);
+            let text =
+                format!("node {} joined the cluster (settings version {})", request.node, next.version);
             self.context.events.record("", false, &text);
         }
         Ok(JoinResponse {
@@ -106,7 +109,8 @@ impl Cluster {
                 settings.cluster, request.node
             )));
         }
-        let holder = |ip: &IpAddr| settings.nodes.iter().find(|node| node.addresses.values().any(|other| other == ip));
+        let holder =
+            |ip: &IpAddr| settings.nodes.iter().find(|node| node.addresses.values().any(|other| other == ip));
         if let Some((ip, node)) = parsed.values().find_map(|ip| Some((ip, holder(ip)?))) {
             return Err(ClusterError::Taken(format!("address {ip} is of node {} already", node.name)));
         }

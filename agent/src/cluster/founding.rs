@@ -21,7 +21,12 @@ impl Cluster {
     ///
     /// # Errors
     /// It is a member already, something given is wrong, a port is in use, or the disk refuses; nothing is left.
-    pub fn init(&self, cluster: &str, node: &str, addresses: &[LanAddress]) -> Result<(String, u64), ClusterError> {
+    pub fn init(
+        &self,
+        cluster: &str,
+        node: &str,
+        addresses: &[LanAddress],
+    ) -> Result<(String, u64), ClusterError> {
         let _changing = self.changing.lock();
         self.must_be_free()?;
         label("cluster", cluster)?;
@@ -30,7 +35,8 @@ impl Cluster {
         let key = NodeKey::generate(node)?;
         let request = Request::parse(&key.request)?;
         let config = &self.context.config;
-        let ports = Ports { api: config.port_api, heartbeat: config.port_heartbeat, stream: config.port_stream };
+        let ports =
+            Ports { api: config.port_api, heartbeat: config.port_heartbeat, stream: config.port_stream };
         let settings = NodeSettings {
             name: node.to_owned(),
             addresses: parse_addresses(addresses)?,
@@ -75,7 +81,9 @@ pub(super) fn parse_addresses(addresses: &[LanAddress]) -> Result<BTreeMap<Strin
         label("lan", lan)?;
         let shown: String = address.chars().take(64).flat_map(char::escape_default).collect();
         let ip = address.parse().map_err(|_| {
-            ClusterError::Invalid(format!("'{shown}' is not an IPv4 or IPv6 address: write --address {lan}=IP"))
+            ClusterError::Invalid(format!(
+                "'{shown}' is not an IPv4 or IPv6 address: write --address {lan}=IP"
+            ))
         })?;
         safe_proto::settings::usable(&ip)?;
         if parsed.insert(lan.clone(), ip).is_some() {

@@ -83,12 +83,14 @@ async fn ask(token: &Token, request: JoinRequest) -> Result<JoinResponse, Cluste
             let config = tls::joining(&token.cluster, token.ca)?;
             let stream = match dial::connect(*endpoint, Arc::new(config), PATIENCE).await {
                 Ok(stream) => stream,
-                Err(error) if tls::is_foreign(&error) => return Err(ClusterError::Token(TokenError::Foreign)),
+                Err(error) if tls::is_foreign(&error) => {
+                    return Err(ClusterError::Token(TokenError::Foreign));
+                }
                 Err(error) => return Err(ClusterError::Unreachable(format!("{endpoint}: {error}"))),
             };
-            let channel = dial::channel_over(stream).await.map_err(|error| {
-                ClusterError::Unreachable(format!("{endpoint}: {error}"))
-            })?;
+            let channel = dial::channel_over(stream)
+                .await
+                .map_err(|error| ClusterError::Unreachable(format!("{endpoint}: {error}")))?;
             let mut client = ClusterServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
             let mut request = tonic::Request::new(request.clone());
             request.set_timeout(PATIENCE);
@@ -101,7 +103,11 @@ async fn ask(token: &Token, request: JoinRequest) -> Result<JoinResponse, Cluste
             Err(_) => failures.push(format!("{endpoint}: no answer within {} s", (PATIENCE * 2).as_secs())),
         }
     }
-    let expired = if token.expires <= crate::clock::unix_s() { " By this machine's clock the token has expired." } else { "" };
+    let expired = if token.expires <= crate::clock::unix_s() {
+        " By this machine's clock the token has expired."
+    } else {
+        ""
+    };
     Err(ClusterError::Unreachable(format!(
         "no node of cluster {} answers ({}): is safed running there, and is port 9400/tcp open?{expired}",
         token.cluster,
@@ -139,7 +145,8 @@ fn refusal(status: &tonic::Status) -> ClusterError {
 fn check(token: &Token, node: &str, key: String, answer: JoinResponse) -> Result<Held, ClusterError> {
     let odd = |what: &str| ClusterError::Failed(format!("the answer to the join is not usable: {what}"));
     let settings = ClusterSettings::parse(&answer.settings).map_err(|error| odd(&error.0))?;
-    let ca = CertificateDer::from_pem_slice(answer.ca.as_bytes()).map_err(|_| odd("its CA is not readable"))?;
+    let ca =
+        CertificateDer::from_pem_slice(answer.ca.as_bytes()).map_err(|_| odd("its CA is not readable"))?;
     if fingerprint(&ca) != token.ca || settings.cluster != token.cluster {
         return Err(ClusterError::Token(TokenError::Foreign));
     }

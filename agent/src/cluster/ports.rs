@@ -76,7 +76,9 @@ fn explain(lan: &str, address: SocketAddr, kind: &str, error: &std::io::Error) -
         ErrorKind::AddrInUse => format!(
             "port {port}/{kind} is in use on {ip}: end the program that has it (`ss -lnp`), or set another port in safed.toml before `cluster init`"
         ),
-        ErrorKind::PermissionDenied => format!("port {port}/{kind} on {ip} is not permitted: run safed as root"),
+        ErrorKind::PermissionDenied => {
+            format!("port {port}/{kind} on {ip} is not permitted: run safed as root")
+        }
         _ => format!("cannot listen on {ip} port {port}/{kind}: {error}"),
     };
     ClusterError::Ports(message)

@@ -16,7 +16,10 @@ impl Cluster {
         let joined = self.member()?;
         let own = &joined.held.settings;
         if theirs.cluster != own.cluster {
-            return Err(ClusterError::Invalid(format!("settings of cluster {} were offered", theirs.cluster)));
+            return Err(ClusterError::Invalid(format!(
+                "settings of cluster {} were offered",
+                theirs.cluster
+            )));
         }
         let merged = own.merge(&theirs);
         if merged == *own {

@@ -52,13 +52,16 @@ fn needed(path: &str) -> Option<Access> {
 
 /// Whether this caller may make this call.
 fn decide(caller: Option<&Caller>, path: &str) -> Result<(), Status> {
-    let Some(caller) = caller else { return Err(Status::internal("the caller of this connection is not known")) };
+    let Some(caller) = caller else {
+        return Err(Status::internal("the caller of this connection is not known"));
+    };
     let identity = match caller {
         Caller::Local { .. } => None,
         Caller::Remote { identity, .. } => Some(identity.as_ref()),
     };
     let shown: String = path.chars().take(100).collect();
-    let refuse = |who: &str| Err(Status::permission_denied(format!("{shown} is for {who}; this is {caller}")));
+    let refuse =
+        |who: &str| Err(Status::permission_denied(format!("{shown} is for {who}; this is {caller}")));
     match (needed(path), identity) {
         (Some(Access::Anybody), _) | (Some(Access::Local | Access::AtLeast(_)), None) => Ok(()),
         (_, Some(None)) => Err(Status::unauthenticated(
@@ -68,7 +71,11 @@ fn decide(caller: Option<&Caller>, path: &str) -> Result<(), Status> {
         (Some(Access::Local), Some(Some(_))) => refuse("the Unix socket of the node itself"),
         (Some(Access::AtLeast(_) | Access::Node), Some(Some(Identity::Node(_)))) => Ok(()),
         (Some(Access::AtLeast(role)), Some(Some(Identity::User { role: held, .. }))) => {
-            if *held >= role { Ok(()) } else { refuse(&format!("role {} or higher", role.name())) }
+            if *held >= role {
+                Ok(())
+            } else {
+                refuse(&format!("role {} or higher", role.name()))
+            }
         }
         (Some(Access::Node), _) => refuse("nodes of the cluster"),
     }
@@ -147,7 +154,8 @@ mod tests {
     const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
     fn allowed(caller: &Caller) -> Vec<&'static str> {
-        let all = [JOIN, STATUS, CONTROL, INSTALL, INIT, GREET, REFLECTION, "/safe.module.v1.ModuleService/New"];
+        let all =
+            [JOIN, STATUS, CONTROL, INSTALL, INIT, GREET, REFLECTION, "/safe.module.v1.ModuleService/New"];
         all.into_iter().filter(|path| decide(Some(caller), path).is_ok()).collect()
     }
 

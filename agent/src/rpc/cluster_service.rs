@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use safe_proto::cluster::cluster_service_server::ClusterService;
 use safe_proto::cluster::{
-    GetClusterRequest, GetClusterResponse, InviteRequest, InviteResponse, JoinRequest, JoinResponse, Lan, Node,
+    GetClusterRequest, GetClusterResponse, InviteRequest, InviteResponse, JoinRequest, JoinResponse, Lan,
+    Node,
 };
 use safe_proto::settings::NodeSettings;
 use tonic::{Request, Response, Status};
@@ -36,7 +37,10 @@ impl ClusterService for Desk {
         outcome.map(Response::new)
     }
 
-    async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Result<Response<GetClusterResponse>, Status> {
+    async fn get_cluster(
+        &self,
+        _: Request<GetClusterRequest>,
+    ) -> Result<Response<GetClusterResponse>, Status> {
         let joined = self.0.cluster.joined().ok_or(ClusterError::NoCluster)?;
         let reports = self.0.cluster.heart().reports();
         let own = &joined.held.node;

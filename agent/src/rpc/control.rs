@@ -22,7 +22,10 @@ const SECOND_FIRST: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// See `ModuleService.ControlModule`.
-pub(super) async fn control(desk: &Desk, request: ControlModuleRequest) -> Result<ControlModuleResponse, Status> {
+pub(super) async fn control(
+    desk: &Desk,
+    request: ControlModuleRequest,
+) -> Result<ControlModuleResponse, Status> {
     let command = validate::control(&request)?;
     let own = desk.own()?;
     if request.local {
@@ -132,7 +135,8 @@ impl Order<'_> {
         let serves = |node: &String| statuses.iter().any(|one| one.node == *node && is_serving(one.state()));
         let (last, first): (Vec<String>, Vec<String>) = wanted.iter().cloned().partition(serves);
         let mut given = self.on(&first).await;
-        let stopping: Vec<&String> = given.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(node, _)| node).collect();
+        let stopping: Vec<&String> =
+            given.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(node, _)| node).collect();
         if !last.is_empty() {
             self.wait_for(&stopping).await;
         }

@@ -26,7 +26,11 @@ const PREPARE: Duration = Duration::from_secs(60);
 const COMMIT: Duration = Duration::from_secs(20);
 
 /// Everything that can be said about a module from its content and its surroundings, and the module if it is usable.
-pub(super) async fn judge(desk: &Desk, name: &str, module: ModuleFiles) -> Result<(Vec<Finding>, Option<ModuleSpec>), Status> {
+pub(super) async fn judge(
+    desk: &Desk,
+    name: &str,
+    module: ModuleFiles,
+) -> Result<(Vec<Finding>, Option<ModuleSpec>), Status> {
     let (nodes, lans) = desk.cluster.joined().map_or((None, None), |joined| {
         let settings = &joined.held.settings;
         let names: Vec<String> = settings.nodes.iter().map(|node| node.name.clone()).collect();
@@ -73,7 +77,8 @@ pub(super) async fn check_here(desk: &Desk, install: &Install) -> Result<(), Sta
 }
 
 fn errors(findings: &[Finding]) -> String {
-    let errors: Vec<String> = findings.iter().filter(|finding| finding.error).take(20).map(Finding::to_string).collect();
+    let errors: Vec<String> =
+        findings.iter().filter(|finding| finding.error).take(20).map(Finding::to_string).collect();
     errors.join("\n")
 }
 
@@ -87,7 +92,10 @@ struct Plan {
 }
 
 /// See `ModuleService.InstallModule`.
-pub(super) async fn install(desk: &Desk, request: InstallModuleRequest) -> Result<InstallModuleResponse, Status> {
+pub(super) async fn install(
+    desk: &Desk,
+    request: InstallModuleRequest,
+) -> Result<InstallModuleResponse, Status> {
     validate::install(&request)?;
     let _one = desk.installing.lock().await;
     let joined = desk.cluster.joined().ok_or(ClusterError::NoCluster)?;
@@ -114,14 +122,26 @@ pub(super) async fn install(desk: &Desk, request: InstallModuleRequest) -> Resul
     if let Some(head) = &parent
         && is_present(desk, &name, &files).await?
     {
-        return Ok(InstallModuleResponse { name, version: head.clone(), nodes: present, missing, findings: warnings });
+        return Ok(InstallModuleResponse {
+            name,
+            version: head.clone(),
+            nodes: present,
+            missing,
+            findings: warnings,
+        });
     }
     let version = spec_store::version(&files, parent.as_deref());
     let install = Install { name: name.clone(), files, parent, version: version.clone() };
     let mut plan = Plan { own: joined.held.node.clone(), install, present, missing };
     plan.prepare(desk).await?;
     plan.commit(desk).await?;
-    Ok(InstallModuleResponse { name, version, nodes: plan.present, missing: plan.missing, findings: warnings })
+    Ok(InstallModuleResponse {
+        name,
+        version,
+        nodes: plan.present,
+        missing: plan.missing,
+        findings: warnings,
+    })
 }
 
 /// The version each node holds that answers; none: it has no such module.
@@ -190,7 +210,8 @@ async fn is_present(desk: &Desk, name: &str, files: &ModuleFiles) -> Result<bool
 impl Plan {
     async fn prepare(&self, desk: &Desk) -> Result<(), Status> {
         let outcomes = join_all(self.present.iter().map(|node| self.prepare_on(desk, node))).await;
-        let failed = self.present.iter().zip(outcomes).find_map(|(node, outcome)| Some((node, outcome.err()?)));
+        let failed =
+            self.present.iter().zip(outcomes).find_map(|(node, outcome)| Some((node, outcome.err()?)));
         let Some((node, status)) = failed else { return Ok(()) };
         join_all(self.present.iter().map(|node| self.abort_on(desk, node))).await;
         Err(Status::new(status.code(), format!("node {node}: {} (nothing was installed)", status.message())))
@@ -219,7 +240,9 @@ impl Plan {
         } else {
             match desk.nodes.peer(node).await {
                 Ok(mut client) => {
-                    bounded(node, COMMIT, client.abort_module(AbortModuleRequest { name, version })).await.map(drop)
+                    bounded(node, COMMIT, client.abort_module(AbortModuleRequest { name, version }))
+                        .await
+                        .map(drop)
                 }
                 Err(status) => Err(status),
             }
@@ -242,7 +265,11 @@ impl Plan {
         let outcomes = join_all(others.iter().map(|node| self.commit_on(desk, node))).await;
         for (node, outcome) in others.iter().zip(outcomes) {
             if let Err(status) = outcome {
-                tracing::warn!(node, error = status.message(), "the module was prepared there but not put in force yet");
+                tracing::warn!(
+                    node,
+                    error = status.message(),
+                    "the module was prepared there but not put in force yet"
+                );
                 self.present.retain(|present| present != node);
                 self.missing.push(node.clone());
             }

@@ -62,7 +62,10 @@ impl ModuleService for Desk {
         outcome.map(Response::new)
     }
 
-    async fn list_modules(&self, _: Request<ListModulesRequest>) -> Result<Response<ListModulesResponse>, Status> {
+    async fn list_modules(
+        &self,
+        _: Request<ListModulesRequest>,
+    ) -> Result<Response<ListModulesResponse>, Status> {
         let modules = self.0.context.node.list().await.map_err(refuse)?;
         Ok(Response::new(ListModulesResponse { modules }))
     }
@@ -96,10 +99,14 @@ impl ModuleService for Desk {
         outcome.map(Response::new)
     }
 
-    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
         let GetStatusRequest { name, local } = request.into_inner();
         validate::module_or_all(&name)?;
-        let answer = if local { status::local(&self.0, &name) } else { status::everywhere(&self.0, &name).await };
+        let answer =
+            if local { status::local(&self.0, &name) } else { status::everywhere(&self.0, &name).await };
         answer.map(Response::new)
     }
 
@@ -123,11 +130,15 @@ impl ModuleService for Desk {
         let request = request.into_inner();
         let limit = validate::events(&request)?;
         let events = self.0.context.events.clone();
-        let events = super::blocking(move || Ok(events.list(&request.module, request.since_ms, limit))).await?;
+        let events =
+            super::blocking(move || Ok(events.list(&request.module, request.since_ms, limit))).await?;
         Ok(Response::new(ListEventsResponse { events }))
     }
 
-    async fn read_log(&self, request: Request<ReadLogRequest>) -> Result<Response<Self::ReadLogStream>, Status> {
+    async fn read_log(
+        &self,
+        request: Request<ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
         let request = request.into_inner();
         let lines = validate::log(&request)?;
         status::local(&self.0, &request.module)?;

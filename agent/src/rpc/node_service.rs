@@ -17,7 +17,10 @@ pub(super) struct Desk(pub(super) Arc<super::Desk>);
 
 #[tonic::async_trait]
 impl NodeService for Desk {
-    async fn get_version(&self, _: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
+    async fn get_version(
+        &self,
+        _: Request<GetVersionRequest>,
+    ) -> Result<Response<GetVersionResponse>, Status> {
         let joined = self.0.cluster.joined();
         let held = joined.as_ref().map(|joined| &joined.held);
         Ok(Response::new(GetVersionResponse {
@@ -32,7 +35,8 @@ impl NodeService for Desk {
         &self,
         request: Request<InitClusterRequest>,
     ) -> Result<Response<InitClusterResponse>, Status> {
-        let what = format!("init cluster {:.63} node {:.63}", request.get_ref().cluster, request.get_ref().node);
+        let what =
+            format!("init cluster {:.63} node {:.63}", request.get_ref().cluster, request.get_ref().node);
         let caller = caller(&request);
         let outcome = self.init(request.into_inner()).await;
         self.0.audit(&caller, &what, &outcome);

@@ -6,8 +6,8 @@ use safe_proto::peer::peer_service_server::PeerService;
 use safe_proto::peer::{
     AbortModuleRequest, AbortModuleResponse, CommitModuleRequest, CommitModuleResponse, FetchModuleRequest,
     FetchModuleResponse, GreetRequest, GreetResponse, PrepareModuleRequest, PrepareModuleResponse,
-    PrepareRemoveRequest, PrepareRemoveResponse, RemoveLocalRequest, RemoveLocalResponse, SyncSettingsRequest,
-    SyncSettingsResponse,
+    PrepareRemoveRequest, PrepareRemoveResponse, RemoveLocalRequest, RemoveLocalResponse,
+    SyncSettingsRequest, SyncSettingsResponse,
 };
 use tonic::{Request, Response, Status};
 

@@ -48,7 +48,10 @@ async fn take(desk: &Desk, own: &str, node: &str, name: &str) -> Result<(), Stat
     }
     let mut client = desk.nodes.peer(node).await?;
     let request = RemoveLocalRequest { name: name.to_owned() };
-    bounded(node, PATIENCE, client.remove_local(request)).await.map(drop).map_err(|status| named(node, &status))
+    bounded(node, PATIENCE, client.remove_local(request))
+        .await
+        .map(drop)
+        .map_err(|status| named(node, &status))
 }
 
 fn named(node: &str, status: &Status) -> Status {

@@ -38,7 +38,8 @@ pub(super) async fn everywhere(desk: &Desk, name: &str) -> Result<GetStatusRespo
     let Some(joined) = desk.cluster.joined() else { return local(desk, name) };
     let own: Vec<ModuleStatus> = desk.context.node.statuses().borrow().values().cloned().collect();
     let own_infos = desk.context.node.list().await.map_err(refuse)?;
-    let others: Vec<&str> = joined.held.settings.others(&joined.held.node).map(|node| node.name.as_str()).collect();
+    let others: Vec<&str> =
+        joined.held.settings.others(&joined.held.node).map(|node| node.name.as_str()).collect();
     let answers = join_all(others.iter().map(|node| ask(desk, node))).await;
     let mut said: BTreeMap<&str, Said> = others.into_iter().zip(answers).collect();
     said.insert(&joined.held.node, Ok((own, own_infos)));
@@ -62,7 +63,11 @@ fn merge(desk: &Desk, joined: &Joined, name: &str, said: &BTreeMap<&str, Said>) 
             let status = match said.get(node.as_str()) {
                 Some(Ok((statuses, _))) => match statuses.iter().find(|status| status.module == module) {
                     Some(status) => ModuleStatus { node: node.clone(), ..status.clone() },
-                    None => absent(info, node, "the module is not installed there yet: it catches up within a minute"),
+                    None => absent(
+                        info,
+                        node,
+                        "the module is not installed there yet: it catches up within a minute",
+                    ),
                 },
                 Some(Err(status)) => absent(info, node, &silence(desk, joined, node, status)),
                 None => absent(info, node, "the node is not in the cluster settings held here"),
@@ -74,7 +79,8 @@ fn merge(desk: &Desk, joined: &Joined, name: &str, said: &BTreeMap<&str, Said>) 
 }
 
 async fn ask(desk: &Desk, node: &str) -> Said {
-    let heard = desk.cluster.heart().reports().get(node).is_some_and(crate::heartbeat::PeerReport::is_reachable);
+    let heard =
+        desk.cluster.heart().reports().get(node).is_some_and(crate::heartbeat::PeerReport::is_reachable);
     let patience = if heard { PATIENCE } else { HURRY };
     let ask = async {
         let mut client = desk.nodes.modules(node).await?;

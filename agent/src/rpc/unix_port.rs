@@ -19,7 +19,8 @@ const BREATH: Duration = Duration::from_millis(200);
 
 /// Makes the socket, 0600, or 0660 for a group. It appears under its name with the right mode from the first moment.
 pub(super) fn bind(path: &Path, group: &str) -> Result<UnixListener, Startup> {
-    let failed = |error: std::io::Error| Startup(format!("cannot make the socket {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Startup(format!("cannot make the socket {}: {error}", path.display()));
     let group = if group.is_empty() { None } else { Some(group_id(group)?) };
     let fresh = path.with_extension("new");
     match std::fs::remove_file(&fresh) {
@@ -50,7 +51,9 @@ fn group_id(group: &str) -> Result<u32, Startup> {
         let mut parts = line.split(':');
         (parts.next() == Some(group)).then(|| parts.nth(1)?.parse().ok()).flatten()
     });
-    found.ok_or_else(|| Startup(format!("socket_group in safed.toml: there is no group {group} in /etc/group")))
+    found.ok_or_else(|| {
+        Startup(format!("socket_group in safed.toml: there is no group {group} in /etc/group"))
+    })
 }
 
 /// Takes connections until `shutdown`.

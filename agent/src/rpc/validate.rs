@@ -88,7 +88,9 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
         {
             Err(invalid("this command needs a node: add --on NODE"))
         }
-        Command::Prim if request.nodes.len() > 1 => Err(invalid("one node can become primary: name one with --on")),
+        Command::Prim if request.nodes.len() > 1 => {
+            Err(invalid("one node can become primary: name one with --on"))
+        }
         Command::Start
         | Command::Stop
         | Command::Shutdown
@@ -151,7 +153,9 @@ pub(super) fn join(request: &JoinRequest) -> Result<(), Status> {
 
 fn lans(count: usize) -> Result<(), Status> {
     if count == 0 || count > MAX_LANS {
-        return Err(invalid(format!("1 to {MAX_LANS} addresses are needed, one for each lan: --address default=IP")));
+        return Err(invalid(format!(
+            "1 to {MAX_LANS} addresses are needed, one for each lan: --address default=IP"
+        )));
     }
     Ok(())
 }
@@ -185,7 +189,10 @@ mod tests {
         assert!(control(&command(Command::Unspecified, &[])).is_err());
         assert!(control(&ControlModuleRequest { command: 99, ..command(Command::Start, &[]) }).is_err());
         assert!(control(&ControlModuleRequest { force: true, ..command(Command::Start, &[]) }).is_err());
-        assert!(control(&ControlModuleRequest { name: "../x".to_owned(), ..command(Command::Start, &[]) }).is_err());
+        assert!(
+            control(&ControlModuleRequest { name: "../x".to_owned(), ..command(Command::Start, &[]) })
+                .is_err()
+        );
         assert!(control(&ControlModuleRequest { force: true, ..command(Command::Prim, &["n1"]) }).is_ok());
     }
 

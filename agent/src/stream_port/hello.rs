@@ -164,7 +164,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(0_u8.., 0..300)) {
-            let _ = server_name(&bytes);
+            drop(server_name(&bytes));
         }
 
         #[test]
@@ -173,7 +173,7 @@ mod tests {
             let index = index % hello.len();
             hello[index] = byte;
             hello.truncate(length);
-            let _ = server_name(&hello);
+            drop(server_name(&hello));
         }
 
         #[test]
@@ -181,7 +181,7 @@ mod tests {
             let length = u16::try_from(body.len() + 4).unwrap().to_be_bytes();
             let inner = u16::try_from(body.len()).unwrap().to_be_bytes();
             let hello = [&[22, 3, 1], length.as_slice(), &[1, 0], inner.as_slice(), &body].concat();
-            let _ = server_name(&hello);
+            drop(server_name(&hello));
         }
     }
 }
