@@ -224,7 +224,10 @@ impl<'a> Errand<'a> {
         let answer = self.client.call(self.client.modules().control_module(request)).await?;
         let (accepted, refused): (Vec<Outcome>, Vec<Outcome>) =
             answer.outcomes.into_iter().partition(|outcome| outcome.accepted);
-        for outcome in accepted.iter().chain(&refused).filter(|outcome| !outcome.message.is_empty()) {
+        // Where the command is followed, the states tell what becomes of it.
+        let silent = self.context.wait.is_some();
+        let told = accepted.iter().filter(|_| !silent).chain(&refused);
+        for outcome in told.filter(|outcome| !outcome.message.is_empty()) {
             output::note(&format!("{}: {}", outcome.node, outcome.message));
         }
         if accepted.is_empty() {
