@@ -70,11 +70,15 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, Startup> {
+    fn place(text: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         std::fs::write(dir.path().join("etc/safed.toml"), text).unwrap();
-        Config::load(&Paths::new(Some(dir.path())))
+        dir
+    }
+
+    fn load(text: &str) -> Result<Config, Startup> {
+        Config::load(&Paths::new(Some(place(text).path())))
     }
 
     #[test]

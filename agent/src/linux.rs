@@ -54,6 +54,16 @@ pub fn send_packet(interface: u32, kind: EtherType, to: [u8; 6], payload: &[u8])
     socket.send_to(payload, &link_address(interface, protocol, to)?).map(|_| ())
 }
 
+/// `AF_PACKET`, in the width of the address.
+const FAMILY: libc::sa_family_t = 17;
+
+const _: () = assert!(libc::AF_PACKET == FAMILY as i32, "AF_PACKET is 17");
+
+/// Bytes of a link-layer address, as the kernel defines it.
+const LENGTH: libc::socklen_t = 20;
+
+const _: () = assert!(size_of::<libc::sockaddr_ll>() == LENGTH as usize, "sockaddr_ll has 20 bytes");
+
 fn link_address(interface: u32, protocol: u16, to: [u8; 6]) -> io::Result<SockAddr> {
     let index = i32::try_from(interface).map_err(io::Error::other)?;
     // SAFETY: the storage is zeroed, aligned and large enough for any address; exactly a sockaddr_ll is written and
@@ -62,12 +72,12 @@ fn link_address(interface: u32, protocol: u16, to: [u8; 6]) -> io::Result<SockAd
     let (_, address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let link = storage.cast::<libc::sockaddr_ll>();
-            (*link).sll_family = libc::AF_PACKET.cast_unsigned() as libc::sa_family_t;
+            (*link).sll_family = FAMILY;
             (*link).sll_protocol = protocol.to_be();
             (*link).sll_ifindex = index;
             (*link).sll_halen = 6;
             (&mut (*link).sll_addr)[..6].copy_from_slice(&to);
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            *length = LENGTH;
             Ok(())
         })?
     };

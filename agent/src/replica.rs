@@ -349,6 +349,3 @@ impl Keeper {
 }
 
 mod life;
-
-#[cfg(test)]
-mod tests;

@@ -155,10 +155,8 @@ pub(super) fn adopted_from(adopted: &wire::Adopted) -> Result<Option<Adopted>, M
     if adopted.fresh {
         return Ok(None);
     }
-    let copy = match adopted.copy() {
-        wire::Copy::Unspecified => Copy::Unexamined,
-        known => copy_from(known)?,
-    };
+    // It had not examined the directories yet.
+    let copy = copy_from(adopted.copy()).unwrap_or(Copy::Unexamined);
     Ok(Some(Adopted {
         mounted: adopted.mounted,
         session: adopted.session.map(|session| (session_from(session), role_from(adopted.role()))),

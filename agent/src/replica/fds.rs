@@ -70,9 +70,8 @@ fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, OwnedFd)>> {
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let fds = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
+    let fds = control.drain().filter_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(fds) = message { Some(fds) } else { None }
     });
     // More than one would break the contract: those after the first are closed by being dropped.
     let first = fds.flatten().next();
