@@ -17,36 +17,53 @@ use super::sender::Sender;
 use super::{Resync, Step, Trouble, local};
 use crate::backing::Found;
 
+/// What the target's object was like before its attributes are set.
+#[derive(Clone, Copy)]
+pub(super) enum Before<'e> {
+    /// It was just made, with its owner. `xattrs`: it may have inherited extended attributes, or is to have some.
+    Made { xattrs: bool },
+    /// It had these. `wrote`: then content was written, which may have taken some away.
+    Had { entry: &'e Entry, wrote: bool },
+}
+
 impl Page<'_, '_> {
-    /// Everything but content. `xattrs`: those of the target may differ.
+    /// Everything but content.
     pub(super) fn push_attributes(
         &mut self,
         id: ObjectId,
         found: &Found,
         source: &Entry,
-        xattrs: bool,
+        before: Before<'_>,
     ) -> Step<()> {
-        self.round.resync.push_attributes(&mut self.sender, id, found.path.as_fd(), source, xattrs)
+        self.round.resync.push_attributes(&mut self.sender, id, found.path.as_fd(), source, before)
     }
 }
 
 impl Resync<'_> {
-    /// Makes the target's object have the source's attributes. `xattrs`: those of the target may differ.
+    /// Makes the target's object have the source's attributes.
     pub(super) fn push_attributes(
         &self,
         sender: &mut Sender<'_>,
         id: ObjectId,
         object: BorrowedFd<'_>,
         source: &Entry,
-        xattrs: bool,
+        before: Before<'_>,
     ) -> Step<()> {
-        let (uid, gid) = (Some(source.uid), Some(source.gid));
-        let set = Op::SetMeta { id, mode: None, uid, gid, atime: None, mtime: None };
-        // A change of owner clears set-id bits and capabilities, and so may writing content do, which is not ordered
-        // with it: everything is applied before the attributes that can be lost.
-        let fragile = xattrs || source.mode & 0o6000 != 0;
-        sender.push(set)?;
-        if fragile {
+        // A change of owner, even to the same one, clears set-id bits and capabilities.
+        let (owner, xattrs) = match before {
+            Before::Made { xattrs } => (false, xattrs),
+            Before::Had { entry, wrote } => {
+                let owner = (entry.uid, entry.gid) != (source.uid, source.gid);
+                let lost = (wrote || owner) && source.xattrs != [0; 16];
+                (owner, lost || source.xattrs != entry.xattrs)
+            }
+        };
+        if owner {
+            let (uid, gid) = (Some(source.uid), Some(source.gid));
+            sender.push(Op::SetMeta { id, mode: None, uid, gid, atime: None, mtime: None })?;
+        }
+        // Writing content clears them too and is not ordered with attributes: it is to be applied before.
+        if xattrs || source.mode & 0o6000 != 0 {
             sender.flush()?;
         }
         if xattrs {
@@ -99,7 +116,7 @@ impl Resync<'_> {
         };
         let target = entries.into_iter().next().ok_or_else(unexpected)?;
         if !has_same_attributes(&source, &target) {
-            self.push_attributes(sender, id, object, &source, source.xattrs != target.xattrs)?;
+            self.push_attributes(sender, id, object, &source, Before::Had { entry: &target, wrote: false })?;
         }
         Ok((source, target))
     }

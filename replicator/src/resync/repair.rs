@@ -10,6 +10,7 @@ use safe_replication::op::{ObjectId, Op, Timestamp};
 use safe_replication::tree::Entry;
 
 use super::link::{Answer, LIST_LIMIT, Query};
+use super::meta::Before;
 use super::page::{Page, unexpected};
 use super::round::{Job, Scope};
 use super::{Resync, Step, Trouble};
@@ -53,7 +54,7 @@ impl Page<'_, '_> {
         let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
         let node = self.round.node(found.object.clone(), id, self.path_of(&source.name), false);
         if !has_same_attributes(source, target) {
-            self.push_attributes(id, &found, source, source.xattrs != target.xattrs)?;
+            self.push_attributes(id, &found, source, Before::Had { entry: target, wrote: false })?;
         }
         self.count(source);
         if self.is_deep(&source.name) {
@@ -78,8 +79,7 @@ impl Page<'_, '_> {
             return Ok(());
         }
         let Some((id, found)) = self.bind(source)? else { return Ok(()) };
-        let xattrs = source.xattrs != target.xattrs || (wrote && source.xattrs != [0; 16]);
-        self.push_attributes(id, &found, source, xattrs)
+        self.push_attributes(id, &found, source, Before::Had { entry: target, wrote })
     }
 
     /// Make what the target lacks.
@@ -111,7 +111,8 @@ impl Page<'_, '_> {
         if source.kind == Kind::File {
             self.fill(id, &found, source)?;
         }
-        self.push_attributes(id, &found, source, self.inherits || source.xattrs != [0; 16])?;
+        let xattrs = self.inherits || source.xattrs != [0; 16];
+        self.push_attributes(id, &found, source, Before::Made { xattrs })?;
         if source.kind == Kind::Directory {
             let node = self.round.node(found.object, id, self.path_of(&source.name), true);
             self.below.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
