@@ -1,0 +1,205 @@
+//! Virtual addresses on real interfaces, in a network namespace of the test's own. Needs root.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use safe_failover::Event;
+use safe_proto::module::AddressStatus;
+use safe_proto::spec::AddressSpec;
+use safed::address::{Addresses, Netlink, Order, Setup};
+use safed::events::Events;
+use safed::node::{Member, Membership, Ports, Report, Reporter, What};
+use safed::paths::Paths;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Set in the copy of the test that runs inside the namespace.
+const INSIDE: &str = "SAFED_TEST_INSIDE";
+
+/// Runs this test again inside a new network namespace; false: this is the copy, go on.
+fn moved_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return false;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let own = std::env::current_exe().unwrap();
+    let status = Command::new("unshare")
+        .args(["--net", "--"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "inside the namespace: {status}");
+    true
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    addresses: Addresses,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Place {
+    fn new(addresses: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (addresses, reports) = keep(dir.path(), addresses);
+        Self { dir, addresses, reports }
+    }
+
+    async fn what(&mut self) -> What {
+        tokio::time::timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap().what
+    }
+
+    async fn raise(&mut self) -> Result<Vec<AddressStatus>, String> {
+        self.addresses.order(Order::Raise).await;
+        let What::Core(Event::AddressesRaised(raised)) = self.what().await else { panic!("not raised") };
+        let look = self.look().await;
+        raised.map(|()| look)
+    }
+
+    async fn lower(&mut self) -> Vec<AddressStatus> {
+        self.addresses.order(Order::Drop).await;
+        let What::Core(Event::AddressesDropped) = self.what().await else { panic!("not dropped") };
+        self.look().await
+    }
+
+    async fn look(&mut self) -> Vec<AddressStatus> {
+        let What::Addresses(addresses) = self.what().await else { panic!("no look") };
+        addresses
+    }
+}
+
+fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Report>) {
+    let paths = Paths::new(Some(dir));
+    let (report, reports) = mpsc::channel(64);
+    let member = Member {
+        name: "n1".to_owned(),
+        addresses: [("default".to_owned(), IpAddr::from([10, 88, 0, 1]))].into(),
+    };
+    let membership = Membership {
+        cluster: "demo".to_owned(),
+        node: "n1".to_owned(),
+        version: 1,
+        lans: vec!["default".to_owned()],
+        nodes: vec![member],
+        ports: Ports { api: 9400, heartbeat: 9401, stream: 9402 },
+        ca: String::new(),
+        certificate: String::new(),
+        key: String::new(),
+        heartbeat_key: [0; 32],
+    };
+    std::fs::create_dir_all(paths.lib()).unwrap();
+    let setup = Setup {
+        module: "db".to_owned(),
+        node: "n1".to_owned(),
+        addresses: addresses
+            .iter()
+            .map(|(ip, interface)| AddressSpec {
+                ip: ip.parse().unwrap(),
+                interface: (*interface).to_owned(),
+            })
+            .collect(),
+        record: paths.module("db").addresses(),
+        membership: watch::channel(Some(Arc::new(membership))).1,
+        netlink: Netlink::open().unwrap(),
+        events: Events::start(&paths).unwrap(),
+        reporter: Reporter { module: "db".to_owned(), runtime: 1, reports: report },
+    };
+    (Addresses::keep(setup), reports)
+}
+
+fn status(ip: &str, present: bool, interface: &str) -> AddressStatus {
+    AddressStatus { ip: ip.to_owned(), present, interface: interface.to_owned() }
+}
+
+fn two_interfaces() {
+    ip("link add lan0 type veth peer name far0");
+    ip("link add lan1 type veth peer name far1");
+    for (name, address) in [("lan0", "10.88.0.1/24"), ("lan1", "10.89.0.1/24")] {
+        ip(&format!("addr add {address} dev {name}"));
+        ip(&format!("link set {name} up"));
+    }
+    ip("-6 addr add 2001:db8:88::1/64 dev lan0 nodad");
+    ip("link set far0 up");
+    ip("link set far1 up");
+}
+
+#[tokio::test]
+async fn raised_announced_dropped_and_all_of_it_twice() {
+    if moved_inside("raised_announced_dropped_and_all_of_it_twice") {
+        return;
+    }
+    two_interfaces();
+    let arp = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(0x0806_u16.to_be()))))
+        .unwrap();
+    arp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut place = Place::new(&[("10.89.0.50/24", "auto"), ("2001:db8:88::50/64", "auto")]);
+    for _ in 0..2 {
+        let raised = place.raise().await.unwrap();
+        let expected = [status("10.89.0.50/24", true, "lan1"), status("2001:db8:88::50/64", true, "lan0")];
+        assert_eq!(raised, expected);
+    }
+    let heard = tokio::task::spawn_blocking(move || {
+        let mut arp = arp;
+        loop {
+            let mut packet = [0; 28];
+            arp.read_exact(&mut packet).unwrap();
+            if packet[14..18] == [10, 89, 0, 50] {
+                return packet[24..28] == packet[14..18];
+            }
+        }
+    });
+    assert!(heard.await.unwrap());
+    assert!(place.dir.path().join("run/modules/db/addresses").exists());
+    for _ in 0..2 {
+        let dropped = place.lower().await;
+        assert!(dropped.iter().all(|address| !address.present), "{dropped:?}");
+    }
+    assert!(!place.dir.path().join("run/modules/db/addresses").exists());
+}
+
+#[tokio::test]
+async fn what_another_daemon_left_is_dropped_also_after_the_spec_changed() {
+    if moved_inside("what_another_daemon_left_is_dropped_also_after_the_spec_changed") {
+        return;
+    }
+    two_interfaces();
+    let mut first = Place::new(&[("10.89.0.50/24", "auto")]);
+    first.raise().await.unwrap();
+    let (addresses, reports) = keep(first.dir.path(), &[("10.89.0.51/24", "auto")]);
+    let mut second = Place { dir: first.dir, addresses, reports };
+    second.lower().await;
+    let shown = Command::new("ip").args(["addr", "show", "dev", "lan1"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("10.89.0.1/24") && !shown.contains("10.89.0.50"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_address_without_a_place_says_so() {
+    if moved_inside("an_address_without_a_place_says_so") {
+        return;
+    }
+    two_interfaces();
+    let mut fallback = Place::new(&[("172.20.0.5/24", "auto")]);
+    assert_eq!(fallback.raise().await.unwrap(), [status("172.20.0.5/24", true, "lan0")]);
+    let mut nowhere = Place::new(&[("10.88.0.7/24", "eth7")]);
+    let why = nowhere.raise().await.unwrap_err();
+    assert!(why.contains("there is no interface eth7") && why.contains("lan0"), "{why}");
+    let mut elsewhere = Place::new(&[("172.20.0.5/24", "lan1")]);
+    let why = elsewhere.raise().await.unwrap_err();
+    assert!(why.contains("is on interface lan0 already"), "{why}");
+}
