@@ -106,9 +106,7 @@ pub struct Cluster {
 pub fn start(context: &Context) -> Result<Arc<Cluster>, Startup> {
     let audit = Audit::start(&context.paths.lib().join("audit.log"))
         .map_err(|error| Startup(format!("cannot start a thread: {error}")))?;
-    let strangers = audit.clone();
-    let report = Box::new(move |line: String| strangers.refused("heartbeat", &line));
-    let heart = Heart::new(context.node.clone(), report)
+    let heart = Heart::new(context.node.clone(), audit.clone())
         .map_err(|error| Startup(format!("cannot open an event descriptor: {error}")))?;
     let cluster = Arc::new(Cluster {
         context: context.clone(),

@@ -17,6 +17,7 @@ use safe_proto::datagram::Key;
 use safe_proto::peer as wire;
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::node::{Heartbeats, ModuleName, NodeHandle, StandIn};
 use crate::peer::convert::view_to_wire;
 
@@ -104,6 +105,7 @@ struct Shared {
     reports: Mutex<BTreeMap<String, PeerReport>>,
     notable: watch::Sender<u64>,
     strangers: strangers::Strangers,
+    audit: Audit,
 }
 
 /// The heartbeats of this process.
@@ -118,7 +120,7 @@ impl Heart {
     ///
     /// # Errors
     /// The system has no descriptors left.
-    pub fn new(node: NodeHandle, stranger: strangers::Report) -> std::io::Result<Self> {
+    pub fn new(node: NodeHandle, audit: Audit) -> std::io::Result<Self> {
         let flags = rustix::event::EventfdFlags::NONBLOCK | rustix::event::EventfdFlags::CLOEXEC;
         let shared = Shared {
             incarnation: crate::random::nonzero(),
@@ -130,7 +132,8 @@ impl Heart {
             contacts: Mutex::default(),
             reports: Mutex::default(),
             notable: watch::channel(0).0,
-            strangers: strangers::Strangers::new(stranger),
+            strangers: strangers::Strangers::new(audit.clone()),
+            audit,
         };
         Ok(Self { shared: Arc::new(shared), started: Mutex::new(None) })
     }
@@ -278,5 +281,3 @@ impl Plan {
         module.heartbeats.lans.iter().filter_map(way).collect()
     }
 }
-
-pub use strangers::Report as StrangerReport;

@@ -128,7 +128,8 @@ impl Refusals {
         state.0 += 1;
         if state.1.is_none_or(|told| now.since(told) >= QUIET) {
             let (count, _) = std::mem::replace(&mut *state, (0, Some(now)));
-            self.audit.refused("stream port", &format!("{count} connection(s), the last one from {from}: {why}"));
+            self.audit
+                .refused("stream port", &format!("{count} connection(s), the last one from {from}: {why}"));
         }
     }
 }

@@ -81,7 +81,7 @@ async fn ask(token: &Token, request: JoinRequest) -> Result<JoinResponse, Cluste
     for endpoint in &token.endpoints {
         let attempt = async {
             let config = tls::joining(&token.cluster, token.ca)?;
-            let stream = match dial::connect(*endpoint, Arc::new(config), PATIENCE).await {
+            let stream = match dial::connect(*endpoint, None, Arc::new(config), PATIENCE).await {
                 Ok(stream) => stream,
                 Err(error) if tls::is_foreign(&error) => {
                     return Err(ClusterError::Token(TokenError::Foreign));

@@ -73,10 +73,9 @@ impl Beater<'_> {
         let borrowed: Vec<_> = views.iter().map(|(module, view)| (module.as_str(), view)).collect();
         let (bodies, oversized) = packet::bodies(&head, &borrowed);
         for module in oversized {
-            tracing::error!(
-                module,
-                "a view does not fit a datagram; the other node does not hear of this module"
-            );
+            let why =
+                format!("the view of module {module} does not fit a datagram: node {name} does not hear it");
+            self.shared.audit.refused("heartbeat sender", &why);
         }
         if let Some(peer) = self.peers.get_mut(name) {
             peer.link.note_sent(self.counter + 1, now);

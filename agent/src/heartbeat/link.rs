@@ -236,6 +236,11 @@ impl Link {
         self.echoed
     }
 
+    /// When anything of the agent came last, on any lan.
+    pub(super) fn agent_heard(&self) -> Option<Time> {
+        self.lans.iter().filter_map(|lan| lan.heard).max()
+    }
+
     /// When anything of the agent came last on this lan.
     pub(super) fn heard(&self, lan: usize) -> Option<Time> {
         self.lans.get(lan).and_then(|lan| lan.heard)
@@ -249,9 +254,8 @@ impl Link {
 
     /// A stand-in of this module was heard later than the agent, on any lan.
     fn stands_in(&self, module: &str) -> bool {
-        let agent = self.lans.iter().filter_map(|lan| lan.heard).max();
         let stand_in = self.stand_ins.get(module).filter(|link| self.known == Some(link.stands_for));
-        stand_in.and_then(|link| link.heard.iter().flatten().max().copied()) > agent
+        stand_in.and_then(|link| link.heard.iter().flatten().max().copied()) > self.agent_heard()
     }
 
     /// The node, by its own last word, heard us on this lan within `timeout`.

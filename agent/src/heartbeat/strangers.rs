@@ -1,34 +1,27 @@
 //! Datagrams that are not believed: counted, and reported now and then, never at their own rate.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use safe_failover::Time;
 
+use crate::audit::Audit;
+
 /// Time between two reports of the same kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Takes one line; must not wait.
-pub type Report = Box<dyn Fn(String) + Send + Sync>;
-
 /// The counters.
+#[derive(Debug)]
 pub(super) struct Strangers {
-    report: Report,
+    audit: Audit,
     kinds: Mutex<BTreeMap<&'static str, (u64, Option<Time>)>>,
 }
 
-impl fmt::Debug for Strangers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Strangers")
-    }
-}
-
 impl Strangers {
-    pub(super) fn new(report: Report) -> Self {
-        Self { report, kinds: Mutex::default() }
+    pub(super) fn new(audit: Audit) -> Self {
+        Self { audit, kinds: Mutex::default() }
     }
 
     /// Counts a datagram that was refused for this reason.
@@ -37,7 +30,10 @@ impl Strangers {
         let (count, told) = kinds.entry(why).or_insert((0, None));
         *count += 1;
         if told.is_none_or(|told| now.since(told) >= PAUSE) {
-            (self.report)(format!("{count} heartbeat(s) refused, the last one from {from}: {why}"));
+            self.audit.refused(
+                "heartbeat port",
+                &format!("{count} heartbeat(s) refused, the last one from {from}: {why}"),
+            );
             *told = Some(now);
             *count = 0;
         }

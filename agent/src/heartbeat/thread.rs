@@ -68,7 +68,7 @@ pub(super) struct Beater<'a> {
 /// The thread's body.
 pub(super) fn run(shared: &Shared) {
     for refused in linux::make_punctual() {
-        tracing::warn!("{refused}");
+        shared.audit.warn(&refused);
     }
     let mut beater = Beater {
         shared,
@@ -119,10 +119,10 @@ impl Beater<'_> {
         let shortest = self.modules.values().map(|module| module.judge.timeout).min().unwrap_or(IDLE_TIMEOUT);
         let late = now.since(deadline);
         if late >= (shortest / 4).max(Duration::from_millis(100)) {
-            tracing::warn!(
-                late_ms = late.as_millis(),
-                "this process was paused; no node is declared lost for one timeout"
-            );
+            let ms = late.as_millis();
+            let what =
+                format!("this process was paused for {ms} ms: no node is declared lost for one timeout");
+            self.shared.audit.warn(&what);
             self.awake = now;
         }
     }
@@ -243,7 +243,7 @@ impl Beater<'_> {
             }
             Verdict::StandIn => {
                 self.heard(&body, Some(now), now);
-                self.note_gone(&body);
+                self.note_gone(&body, now);
                 self.take_views(&body);
             }
             Verdict::Unproven => self.answer(&body.from, lan, now),
@@ -281,11 +281,8 @@ impl Beater<'_> {
                 continue;
             }
             let Ok(view) = view_from_wire(view) else {
-                tracing::warn!(
-                    module = entry.module,
-                    from = body.from,
-                    "a view that no release of this version sends"
-                );
+                let why = format!("a view of module {} that no release of this version sends", entry.module);
+                self.shared.audit.refused("heartbeat receiver", &why);
                 continue;
             };
             let taken = (view.incarnation, view.serial);
@@ -296,10 +293,13 @@ impl Beater<'_> {
         }
     }
 
-    fn note_gone(&mut self, body: &wire::Heartbeat) {
+    /// A replicator may lose its agent for a moment that the agent survives: its own heartbeats say so.
+    fn note_gone(&mut self, body: &wire::Heartbeat, now: Time) {
+        let Some(peer) = self.peers.get(&body.from) else { return };
         for entry in &body.views {
             if let Some(module) = self.modules.get_mut(&entry.module)
                 && module.peer == body.from
+                && peer.link.agent_heard().is_none_or(|heard| now.since(heard) > module.interval)
             {
                 module.gone = Some(body.stands_for);
             }

@@ -17,6 +17,7 @@ use tonic::{Request, Status};
 use super::nodes::bounded;
 use super::{Nodes, versions};
 use crate::cluster::{Cluster, Joined};
+use crate::heartbeat::PeerReport;
 use crate::node::{Context, Install, Refusal};
 use crate::spec_store;
 
@@ -33,20 +34,36 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 /// Modules anybody may name in a greeting.
 pub const MAX_HEADS: usize = 1024;
 
+/// An installation reaches one node after the other: a difference counts when it has lasted this long.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// Keeps this node in step until it ends.
 #[derive(Debug)]
 pub struct CatchUp {
     context: Context,
     cluster: Arc<Cluster>,
     nodes: Arc<Nodes>,
-    waits: BTreeMap<String, (Instant, Duration)>,
+    others: BTreeMap<String, Other>,
+}
+
+/// What was done about one node.
+#[derive(Debug, Default)]
+struct Other {
+    /// Its agent process when it was greeted last.
+    greeted: Option<u64>,
+    /// Its modules differ from this node's since then.
+    differs: Option<Instant>,
+    reachable: bool,
+    /// Nothing is tried before.
+    until: Option<Instant>,
+    pause: Duration,
 }
 
 impl CatchUp {
     /// Nothing happens before `run`.
     #[must_use]
     pub const fn new(context: Context, cluster: Arc<Cluster>, nodes: Arc<Nodes>) -> Self {
-        Self { context, cluster, nodes, waits: BTreeMap::new() }
+        Self { context, cluster, nodes, others: BTreeMap::new() }
     }
 
     /// Runs until the process ends.
@@ -56,8 +73,7 @@ impl CatchUp {
         let mut statuses = self.context.node.statuses();
         let mut versions = BTreeMap::new();
         loop {
-            let wake = self.waits.values().map(|(until, _)| *until).min();
-            let tick = wake.unwrap_or_else(|| Instant::now() + TICK).min(Instant::now() + TICK);
+            let tick = self.next_look();
             tokio::select! {
                 () = self.context.shutdown.cancelled() => return,
                 Ok(()) = notable.changed() => {}
@@ -77,40 +93,52 @@ impl CatchUp {
         }
     }
 
+    /// The next time something is due, or just a look.
+    fn next_look(&self) -> Instant {
+        let settled = |other: &Other| other.differs.map(|since| since + SETTLE).max(other.until);
+        let due = self.others.values().filter_map(settled).filter(|due| *due > Instant::now());
+        let tick = Instant::now() + TICK;
+        due.min().map_or(tick, |due| due.min(tick))
+    }
+
     async fn look(&mut self, joined: &Joined) {
         let Ok(modules) = self.context.node.list().await else { return };
         let reports = self.cluster.heart().reports();
-        let settings = &joined.held.settings;
-        let own = &joined.held.node;
-        let now = Instant::now();
-        let mut behind = Vec::new();
+        let (own, settings) = (&joined.held.node, &joined.held.settings);
+        self.others.retain(|name, _| settings.node(name).is_some());
+        let mut due = Vec::new();
         for node in settings.others(own) {
             let digest = digest(&modules, &node.name);
             self.cluster.heart().set_digest(&node.name, digest);
-            let Some(report) = reports.get(&node.name).filter(|report| report.is_reachable()) else {
-                continue;
-            };
-            let differs = report.settings_version != settings.version
-                || (report.modules != 0 && report.modules != digest);
-            if !differs {
-                self.waits.remove(&node.name);
-            } else if self.waits.get(&node.name).is_none_or(|(until, _)| *until <= now) {
-                behind.push(node.name.clone());
+            let report = reports.get(&node.name).cloned().unwrap_or_default();
+            let other = self.others.entry(node.name.clone()).or_default();
+            if other.is_due(&report, settings.version, digest) {
+                due.push((node.name.clone(), report.incarnation, other.is_settled()));
             }
         }
-        let outcomes = join_all(behind.iter().map(|node| self.meet(joined, node, &modules))).await;
-        for (node, outcome) in behind.into_iter().zip(outcomes) {
-            if let Err(error) = &outcome {
-                tracing::debug!(node, error = error.message(), "not in step with this node yet");
+        let meetings = due.iter().map(|(node, _, settled)| self.meet(joined, node, &modules, *settled));
+        let outcomes = join_all(meetings).await;
+        for ((node, incarnation, _), outcome) in due.into_iter().zip(outcomes) {
+            let Some(other) = self.others.get_mut(&node) else { continue };
+            match &outcome {
+                Ok(()) => other.greeted = incarnation,
+                Err(error) => {
+                    tracing::debug!(node, error = error.message(), "not in step with this node yet")
+                }
             }
             // Also after success: the other node needs time to say so in its heartbeats.
-            let last = self.waits.get(&node).map_or(BACKOFF / 2, |(_, last)| *last);
-            let pause = (last * 2).min(BACKOFF_LIMIT);
-            self.waits.insert(node, (Instant::now() + pause, pause));
+            other.pause = (other.pause * 2).clamp(BACKOFF, BACKOFF_LIMIT);
+            other.until = Some(Instant::now() + other.pause);
         }
     }
 
-    async fn meet(&self, joined: &Joined, node: &str, modules: &[ModuleInfo]) -> Result<(), Status> {
+    async fn meet(
+        &self,
+        joined: &Joined,
+        node: &str,
+        modules: &[ModuleInfo],
+        fetching: bool,
+    ) -> Result<(), Status> {
         let settings = &joined.held.settings;
         let greeting = GreetRequest {
             protocols: versions::SPOKEN.to_vec(),
@@ -128,6 +156,9 @@ impl CatchUp {
             tokio::task::spawn_blocking(move || cluster.merge_settings(&theirs.settings))
                 .await
                 .map_err(|error| Status::internal(error.to_string()))??;
+        }
+        if !fetching {
+            return Ok(());
         }
         let own: BTreeMap<&str, &ModuleInfo> =
             modules.iter().map(|module| (module.name.as_str(), module)).collect();
@@ -186,6 +217,33 @@ impl CatchUp {
                 Err(Status::internal(text))
             }
         }
+    }
+}
+
+impl Other {
+    /// Whether it is to be greeted now.
+    fn is_due(&mut self, report: &PeerReport, settings: u64, digest: u64) -> bool {
+        let now = Instant::now();
+        let was_reachable = std::mem::replace(&mut self.reachable, report.is_reachable());
+        if self.reachable && !was_reachable {
+            (self.until, self.pause) = (None, Duration::ZERO);
+        }
+        let differs = report.modules != 0 && report.modules != digest && self.reachable;
+        self.differs = if differs { self.differs.or(Some(now)) } else { None };
+        // A node that does not know this one yet answers no heartbeat, but a call.
+        let unheard = report.incarnation.is_none();
+        let unknown = self.reachable && report.incarnation != self.greeted;
+        let behind = self.reachable && report.settings_version != settings;
+        let due = unheard || unknown || behind || self.is_settled();
+        if !due {
+            self.pause = Duration::ZERO;
+        }
+        due && self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Its modules differ, and not only because an installation is under way.
+    fn is_settled(&self) -> bool {
+        self.differs.is_some_and(|since| since + SETTLE <= Instant::now())
     }
 }
 

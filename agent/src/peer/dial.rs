@@ -1,13 +1,13 @@
 //! A TLS connection to another node, and gRPC over it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -15,17 +15,22 @@ use tonic::transport::{Channel, Endpoint};
 /// An encrypted, authenticated connection.
 pub type Stream = TlsStream<TcpStream>;
 
-/// Connects and shakes hands. Whom it leads to is for `config` to verify: the name sent along says nothing.
+/// Connects, from this address if one is given, and shakes hands. Whom it leads to is for `config` to verify: the name sent along says nothing.
 ///
 /// # Errors
 /// Nobody there, no answer in time, or not who it should be.
 pub async fn connect(
     address: SocketAddr,
+    source: Option<IpAddr>,
     config: Arc<ClientConfig>,
     patience: Duration,
 ) -> std::io::Result<Stream> {
     let attempt = async {
-        let stream = TcpStream::connect(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(source) = source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(address.ip().into());
         TlsConnector::from(config).connect(name, stream).await

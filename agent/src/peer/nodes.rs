@@ -1,7 +1,7 @@
 //! Calls to the other nodes: one connection to each, made when needed, greeted before it is used.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +24,18 @@ const GREET: Duration = Duration::from_secs(5);
 /// Largest answer: a module with all its files.
 pub const MAX_MESSAGE: usize = 20 * 1024 * 1024;
 
+/// One lan towards a node: from this node's address on it, so that it is that lan and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    from: IpAddr,
+    to: SocketAddr,
+}
+
 /// A node that was greeted.
 #[derive(Debug, Clone)]
 struct Greeted {
     channel: Channel,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Way>,
     release: String,
 }
 
@@ -112,15 +119,18 @@ impl Nodes {
         self.cluster.joined().ok_or_else(|| crate::cluster::ClusterError::NoCluster.into())
     }
 
-    fn addresses(&self, joined: &Joined, node: &str) -> Result<Vec<SocketAddr>, Status> {
+    fn addresses(&self, joined: &Joined, node: &str) -> Result<Vec<Way>, Status> {
         let settings = &joined.held.settings;
         let Some(found) = settings.node(node) else {
             let names: Vec<&str> = settings.nodes.iter().map(|node| node.name.as_str()).collect();
             return Err(Status::not_found(format!("no node {node}; the nodes are {}", names.join(", "))));
         };
-        let address =
-            |lan: &String| found.addresses.get(lan).map(|ip| SocketAddr::new(*ip, settings.ports.api));
-        Ok(settings.lans.iter().filter_map(address).collect())
+        let own = settings.node(&joined.held.node).map(|node| &node.addresses);
+        let way = |lan: &String| {
+            let to = SocketAddr::new(*found.addresses.get(lan)?, settings.ports.api);
+            Some(Way { from: *own?.get(lan)?, to })
+        };
+        Ok(settings.lans.iter().filter_map(way).collect())
     }
 }
 
@@ -168,7 +178,7 @@ fn explain(node: &str, status: Status) -> Status {
     }
 }
 
-fn open(joined: &Joined, node: &str, addresses: Vec<SocketAddr>) -> Result<Channel, Status> {
+fn open(joined: &Joined, node: &str, addresses: Vec<Way>) -> Result<Channel, Status> {
     let config = joined.credentials.client(node).map_err(|error| Status::internal(error.to_string()))?;
     let config = Arc::new(config);
     let connector = tower::service_fn(move |_: http::Uri| {
@@ -179,12 +189,12 @@ fn open(joined: &Joined, node: &str, addresses: Vec<SocketAddr>) -> Result<Chann
 }
 
 /// The first lan that leads there, in the order of the settings.
-async fn first(addresses: &[SocketAddr], config: Arc<ClientConfig>) -> std::io::Result<dial::Stream> {
-    let mut last = std::io::Error::other("it has no address");
-    for address in addresses {
-        match dial::connect(*address, Arc::clone(&config), CONNECT).await {
+async fn first(addresses: &[Way], config: Arc<ClientConfig>) -> std::io::Result<dial::Stream> {
+    let mut last = std::io::Error::other("no lan is common");
+    for Way { from, to } in addresses {
+        match dial::connect(*to, Some(*from), Arc::clone(&config), CONNECT).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => last = std::io::Error::new(error.kind(), format!("{address}: {error}")),
+            Err(error) => last = std::io::Error::new(error.kind(), format!("{to}: {error}")),
         }
     }
     Err(last)

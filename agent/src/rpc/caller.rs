@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use crate::pki::Identity;
@@ -46,12 +48,19 @@ pub struct Connection<S> {
     stream: S,
     caller: Caller,
     _permit: OwnedSemaphorePermit,
+    ends: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Connection<S> {
     /// A connection of this caller; `permit` is given back when it ends.
     pub(super) const fn new(stream: S, caller: Caller, permit: OwnedSemaphorePermit) -> Self {
-        Self { stream, caller, _permit: permit }
+        Self { stream, caller, _permit: permit, ends: None }
+    }
+
+    /// It ends after this time, whatever the caller does.
+    pub(super) fn bounded(mut self, time: Duration) -> Self {
+        self.ends = Some(Box::pin(tokio::time::sleep(time)));
+        self
     }
 }
 
@@ -69,6 +78,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(ends) = &mut self.ends
+            && ends.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -17,6 +17,10 @@ use crate::pki::Identity;
 
 /// Connections at the same time, handshakes included.
 const CONNECTIONS: usize = 256;
+/// Connections of callers without a certificate at the same time: they can only join.
+const STRANGERS: usize = 16;
+/// How long such a connection may last.
+const STRANGER: Duration = Duration::from_secs(30);
 /// For a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// After a failed accept.
@@ -31,6 +35,7 @@ struct Door {
     audit: Audit,
     connections: Connections,
     limit: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
 /// Waits for a membership, then takes connections until `shutdown`.
@@ -64,6 +69,7 @@ impl Door {
             audit,
             connections,
             limit: Arc::new(Semaphore::new(CONNECTIONS)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
         })
     }
 
@@ -92,7 +98,17 @@ impl Door {
             Ok(identity) => identity,
             Err(error) => return self.audit.refused("port 9400", &format!("{address}: {error}")),
         };
-        let caller = Caller::Remote { address, identity };
-        drop(self.connections.send(Ok(Connection::new(stream, caller, permit))).await);
+        let connection = if identity.is_some() {
+            Connection::new(stream, Caller::Remote { address, identity }, permit)
+        } else {
+            let Ok(place) = Arc::clone(&self.strangers).try_acquire_owned() else {
+                return self
+                    .audit
+                    .refused("port 9400", &format!("{address}: too many callers without a certificate"));
+            };
+            drop(permit);
+            Connection::new(stream, Caller::Remote { address, identity }, place).bounded(STRANGER)
+        };
+        drop(self.connections.send(Ok(connection)).await);
     }
 }

@@ -106,13 +106,22 @@ async fn commands_are_passed_on_and_status_is_merged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_node_is_refused_or_left_for_later() {
+async fn a_missing_node_is_refused_or_catches_up() {
     let (first, second) = pair(43).await;
-    second.stop().await;
+    let second = second.pause().await;
     let error = first.modules().await.install_module(request(false)).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.message().contains("--allow-missing"), "{error}");
     let answer = first.modules().await.install_module(request(true)).await.unwrap().into_inner();
     assert_eq!((answer.nodes, answer.missing), (vec!["n1".to_owned()], vec!["n2".to_owned()]));
+    let mut changed = request(true);
+    changed.module = Some(db("boot = \"off\"\n"));
+    let newest = first.modules().await.install_module(changed).await.unwrap().into_inner().version;
+    assert_ne!(newest, answer.version);
+    let second = second.resume();
+    second
+        .until("the newest version", |told| told.installed.get("db").is_some_and(|db| db.version == newest))
+        .await;
     first.stop().await;
+    second.stop().await;
 }

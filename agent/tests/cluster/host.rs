@@ -17,7 +17,8 @@ use safed::cluster::Cluster;
 use safed::config::Config;
 use safed::events::Events;
 use safed::node::{Context, Install, NodeEvent, NodeHandle, Refusal, Statuses};
-use safed::paths::Paths;
+use safed::paths::{ModulePaths, Paths};
+use safed::spec_store;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,21 @@ pub(crate) struct Host {
     _directory: Option<tempfile::TempDir>,
 }
 
+/// A node whose process has ended.
+pub(crate) struct Paused {
+    root: PathBuf,
+    address: String,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Paused {
+    pub(crate) fn resume(self) -> Host {
+        let mut host = Host::at(self.root, &self.address);
+        host._directory = self.directory;
+        host
+    }
+}
+
 impl Host {
     /// A node that belongs to no cluster; `address` is its own on the one lan.
     pub(crate) fn new(address: &str) -> Self {
@@ -68,20 +84,26 @@ impl Host {
         let shutdown = CancellationToken::new();
         let context = Context { paths, config: Config::default(), node, events, shutdown };
         let told = Arc::new(Mutex::new(Told::default()));
-        tokio::spawn(answer(inbox, Arc::clone(&told), publish));
+        tokio::spawn(answer(context.paths.clone(), inbox, Arc::clone(&told), publish));
         let cluster = safed::cluster::start(&context).unwrap();
         let served = tokio::spawn(safed::rpc::serve(&context, Arc::clone(&cluster)).unwrap());
         Self { cluster, context, told, root, address: address.to_owned(), served, _directory: None }
     }
 
     /// Ends the process, so to speak, and starts another one on the same files.
-    pub(crate) async fn restart(mut self) -> Self {
-        let directory = self._directory.take();
-        let (root, address) = (self.root.clone(), self.address.clone());
+    pub(crate) async fn restart(self) -> Self {
+        self.pause().await.resume()
+    }
+
+    /// Ends the process; its files stay.
+    pub(crate) async fn pause(mut self) -> Paused {
+        let paused = Paused {
+            root: self.root.clone(),
+            address: self.address.clone(),
+            directory: self._directory.take(),
+        };
         self.stop().await;
-        let mut host = Self::at(root, &address);
-        host._directory = directory;
-        host
+        paused
     }
 
     pub(crate) async fn stop(self) {
@@ -193,6 +215,7 @@ impl Host {
 
 /// A loop that does as it is told.
 async fn answer(
+    paths: Paths,
     mut inbox: tokio::sync::mpsc::Receiver<NodeEvent>,
     told: Arc<Mutex<Told>>,
     publish: watch::Sender<Statuses>,
@@ -214,6 +237,8 @@ async fn answer(
                 let outcome = if told.refuse_prepare {
                     Err(Refusal::State("it runs here".to_owned()))
                 } else {
+                    let module = paths.module(&install.name);
+                    spec_store::prepare(&module, &label(&module, &install), &install.files).unwrap();
                     told.prepared.insert(install.name.clone(), *install);
                     Ok(())
                 };
@@ -223,6 +248,7 @@ async fn answer(
                 let prepared = told.prepared.remove(&module).filter(|install| install.version == version);
                 let outcome = match prepared {
                     Some(install) => {
+                        spec_store::commit(&paths.module(&module), &version).unwrap();
                         told.installed.insert(module, install);
                         Ok(())
                     }
@@ -230,21 +256,34 @@ async fn answer(
                 };
                 drop(reply.send(outcome));
             }
-            NodeEvent::AbortInstall { module, reply, .. } => {
+            NodeEvent::AbortInstall { module, version, reply } => {
                 told.prepared.remove(&module);
+                spec_store::abort(&paths.module(&module), &version).unwrap();
                 drop(reply.send(Ok(())));
             }
             NodeEvent::PrepareRemove { reply, .. } => drop(reply.send(Ok(()))),
             NodeEvent::Remove { module, reply } => {
                 told.installed.remove(&module);
+                spec_store::remove(&paths.module(&module)).unwrap();
                 drop(reply.send(Ok(())));
             }
             NodeEvent::List { reply } => drop(reply.send(Ok(told.installed.values().map(info).collect()))),
-            other => panic!("unexpected: {other:?}"),
         }
         let statuses = told.installed.values().map(|install| (install.name.clone(), status(install)));
         publish.send_replace(Arc::new(statuses.collect()));
     }
+}
+
+fn label(module: &ModulePaths, install: &Install) -> spec_store::Label {
+    let nodes = vec!["n1".to_owned(), "n2".to_owned()];
+    let present = spec_store::label(module).ok();
+    spec_store::next_label(
+        present.as_ref(),
+        &install.name,
+        &install.version,
+        install.parent.as_deref(),
+        nodes,
+    )
 }
 
 fn info(install: &Install) -> ModuleInfo {

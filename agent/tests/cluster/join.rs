@@ -130,3 +130,19 @@ async fn a_wrong_address_is_refused_before_anything_is_written() {
     assert!(!host.is_member());
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_learns_of_new_nodes_also_when_the_one_that_admitted_them_is_gone() {
+    let (first, second) = pair(15).await;
+    let second = second.pause().await;
+    let third = Host::new("127.77.15.3");
+    third.join(&first.invite().await, "n3").await.unwrap();
+    third.reaches(&["n1", "n3"]).await;
+    first.stop().await;
+    let second = second.resume();
+    second.reaches(&["n2", "n3"]).await;
+    third.reaches(&["n2", "n3"]).await;
+    assert_eq!(second.cluster_status().await.settings_version, 3);
+    second.stop().await;
+    third.stop().await;
+}

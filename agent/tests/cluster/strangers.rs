@@ -44,7 +44,7 @@ fn config(host: &Host, identity: Option<(String, String)>) -> rustls::ClientConf
 
 async fn channel(host: &Host, identity: Option<(String, String)>, address: &str) -> Option<Channel> {
     let config = Arc::new(config(host, identity));
-    let stream = dial::connect(address.parse().unwrap(), config, Duration::from_secs(5)).await.ok()?;
+    let stream = dial::connect(address.parse().unwrap(), None, config, Duration::from_secs(5)).await.ok()?;
     dial::channel_over(stream).await.ok()
 }
 
