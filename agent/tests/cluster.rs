@@ -1,4 +1,5 @@
 //! Nodes of a cluster in one process: real sockets, real TLS, real disk; the owner loop is a stand-in that records.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "cluster/beats.rs"]
 mod beats;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use safe_proto::settings::ClusterSettings;
@@ -55,7 +55,7 @@ fn listen(lan: &str, address: SocketAddr, later: bool) -> Result<TcpListener, Cl
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        if let IpAddr::V6(_) = address.ip() {
+        if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         heartbeat::free(&socket, address.ip(), later)?;
@@ -69,17 +69,17 @@ fn listen(lan: &str, address: SocketAddr, later: bool) -> Result<TcpListener, Cl
 
 fn explain(lan: &str, address: SocketAddr, kind: &str, error: &std::io::Error) -> ClusterError {
     let (ip, port) = (address.ip(), address.port());
-    let message = match error.kind() {
-        ErrorKind::AddrNotAvailable => {
-            format!("address {ip} of lan {lan} is not on this machine: give one that `ip address` shows")
-        }
-        ErrorKind::AddrInUse => format!(
+    let kind_of = error.kind();
+    let message = if kind_of == ErrorKind::AddrNotAvailable {
+        format!("address {ip} of lan {lan} is not on this machine: give one that `ip address` shows")
+    } else if kind_of == ErrorKind::AddrInUse {
+        format!(
             "port {port}/{kind} is in use on {ip}: end the program that has it (`ss -lnp`), or set another port in safed.toml before `cluster init`"
-        ),
-        ErrorKind::PermissionDenied => {
-            format!("port {port}/{kind} on {ip} is not permitted: run safed as root")
-        }
-        _ => format!("cannot listen on {ip} port {port}/{kind}: {error}"),
+        )
+    } else if kind_of == ErrorKind::PermissionDenied {
+        format!("port {port}/{kind} on {ip} is not permitted: run safed as root")
+    } else {
+        format!("cannot listen on {ip} port {port}/{kind}: {error}")
     };
     ClusterError::Ports(message)
 }

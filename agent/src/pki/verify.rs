@@ -48,11 +48,9 @@ impl ServerCertVerifier for Verifier {
         match &self.expect {
             Expect::Node { cluster, node, roots } => {
                 verify_server_cert_signed_by_trust_anchor(&parsed, roots, &[], now, algorithms)?;
-                match Identity::of_certificate(end_entity, cluster).map_err(other)? {
-                    Identity::Node(found) if found == *node => {}
-                    found => {
-                        return Err(other(PkiError(format!("node {node} was expected, {found} answered"))));
-                    }
+                let found = Identity::of_certificate(end_entity, cluster).map_err(other)?;
+                if found != Identity::Node(node.clone()) {
+                    return Err(other(PkiError(format!("node {node} was expected, {found} answered"))));
                 }
             }
             Expect::Fingerprint { cluster, ca } => {

@@ -41,14 +41,14 @@ pub(super) async fn control(
         )));
     }
     let order = Order { desk, own: &own, command, request: &request };
-    let outcomes = match command {
-        Command::Shutdown => order.shutdown(&module.nodes).await?,
-        Command::Restart | Command::Swap if request.nodes.is_empty() => {
-            let serving = serving(desk, &request.name).await?;
-            order.on(&serving).await
-        }
-        _ if request.nodes.is_empty() => order.on(&module.nodes).await,
-        _ => order.on(&request.nodes).await,
+    let outcomes = if command == Command::Shutdown {
+        order.shutdown(&module.nodes).await?
+    } else if !request.nodes.is_empty() {
+        order.on(&request.nodes).await
+    } else if matches!(command, Command::Restart | Command::Swap) {
+        order.on(&serving(desk, &request.name).await?).await
+    } else {
+        order.on(&module.nodes).await
     };
     answer(outcomes)
 }
