@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+    AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 use safe_replication::op::{Allocation, Number, ObjectId, Op, RenameMode, Timestamp};
@@ -45,19 +46,30 @@ pub trait Objects {
 
     /// Calls `set` if no later operation has set the modification time of the object: operations that only share the
     /// time run side by side, and the last one in order must win on both nodes.
-    fn stamp(&self, id: ObjectId, number: Number, set: &mut dyn FnMut() -> Result<(), Errno>) -> Result<(), Errno>;
+    fn stamp(
+        &self,
+        id: ObjectId,
+        number: Number,
+        set: &mut dyn FnMut() -> Result<(), Errno>,
+    ) -> Result<(), Errno>;
 
     /// The object now has this id (after `Bind` and `Create`).
     ///
     /// # Errors
     /// The id is in use.
-    fn bound(&self, id: ObjectId, found: Found, file: Option<OwnedFd>, place: (ObjectId, &Bytes)) -> Result<(), Errno>;
+    fn bound(
+        &self,
+        id: ObjectId,
+        found: Found,
+        file: Option<OwnedFd>,
+        place: (ObjectId, &Bytes),
+    ) -> Result<(), Errno>;
 
     /// The id is not used any more.
     fn unbound(&self, id: ObjectId);
 
-    /// An object has one more name, or one less.
-    fn renamed(&self, id: ObjectId, place: (ObjectId, &Bytes));
+    /// An object lost a name, got one, or both.
+    fn renamed(&self, id: ObjectId, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>);
 }
 
 /// Carries out one operation.
@@ -126,7 +138,9 @@ fn bind(objects: &dyn Objects, id: ObjectId, parent: ObjectId, name: &Bytes, kin
 }
 
 fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
-    let Op::Create { id, parent, name, mode, uid, gid, rdev, target, time } = op else { return Err(Errno::INVAL) };
+    let Op::Create { id, parent, name, mode, uid, gid, rdev, target, time } = op else {
+        return Err(Errno::INVAL);
+    };
     let directory = objects.path(*parent)?;
     let root = objects.root(*parent)?;
     let file = make(directory.as_fd(), name, *mode, *rdev, target)?;
@@ -188,11 +202,13 @@ fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
             }
             let flags = if *directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(&*parent_path, name.as_ref(), flags)?;
+            objects.renamed(*id, Some((*parent, name)), None);
             stamp(objects, *parent, number, parent_path.as_fd(), *time)
         }
-        Op::Rename { parent, name, new_parent, new_name, how, replaced, time } => {
+        Op::Rename { parent, name, new_parent, new_name, how, id, replaced, time } => {
             let (from, to) = (objects.path(*parent)?, objects.path(*new_parent)?);
-            if *replaced != ObjectId::NONE {
+            let exchange = *how == RenameMode::Exchange;
+            if *replaced != ObjectId::NONE && !exchange {
                 objects.pin(*replaced)?;
             }
             let flags = match how {
@@ -201,13 +217,16 @@ fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
                 RenameMode::Exchange => RenameFlags::EXCHANGE,
             };
             rustix::fs::renameat_with(&*from, name.as_ref(), &*to, new_name.as_ref(), flags)?;
+            let (old, new) = ((*parent, name), (*new_parent, new_name));
+            objects.renamed(*replaced, Some(new), exchange.then_some(old));
+            objects.renamed(*id, Some(old), Some(new));
             stamp(objects, *parent, number, from.as_fd(), *time)?;
             stamp(objects, *new_parent, number, to.as_fd(), *time)
         }
         Op::Link { id, parent, name, time } => {
             let (object, directory) = (objects.path(*id)?, objects.path(*parent)?);
             rustix::fs::linkat(&*object, c"", &*directory, name.as_ref(), AtFlags::EMPTY_PATH)?;
-            objects.renamed(*id, (*parent, name));
+            objects.renamed(*id, None, Some((*parent, name)));
             stamp(objects, *parent, number, directory.as_fd(), *time)
         }
         _ => Err(Errno::INVAL),
@@ -219,7 +238,12 @@ fn xattrs(objects: &dyn Objects, op: &Op) -> Result<(), Errno> {
         Op::SetXattr { id, xattr, mode } => {
             let name = xattr_name(&xattr.name)?;
             let path = objects.path(*id)?;
-            rustix::fs::setxattr(magic_path(path.as_fd()), name.as_c_str(), &xattr.value, XattrFlags::empty())?;
+            rustix::fs::setxattr(
+                magic_path(path.as_fd()),
+                name.as_c_str(),
+                &xattr.value,
+                XattrFlags::empty(),
+            )?;
             mode.map_or(Ok(()), |mode| set_mode(path.as_fd(), mode))
         }
         Op::RemoveXattr { id, name } => {
@@ -232,7 +256,11 @@ fn xattrs(objects: &dyn Objects, op: &Op) -> Result<(), Errno> {
 
 /// The marker binds a root to its own node's lineage: no operation may touch it.
 fn xattr_name(name: &Bytes) -> Result<CString, Errno> {
-    if name.as_ref() == MARKER { Err(Errno::PERM) } else { CString::new(name.as_ref()).map_err(|_| Errno::INVAL) }
+    if name.as_ref() == MARKER {
+        Err(Errno::PERM)
+    } else {
+        CString::new(name.as_ref()).map_err(|_| Errno::INVAL)
+    }
 }
 
 fn sync(objects: &dyn Objects, id: ObjectId, data_only: bool) -> Result<(), Errno> {
@@ -267,7 +295,13 @@ fn write_all(file: &OwnedFd, mut offset: u64, mut data: &[u8]) -> Result<(), Err
     Ok(())
 }
 
-fn copy(from: &OwnedFd, mut source: u64, to: &OwnedFd, mut target: u64, mut length: u64) -> Result<(), Errno> {
+fn copy(
+    from: &OwnedFd,
+    mut source: u64,
+    to: &OwnedFd,
+    mut target: u64,
+    mut length: u64,
+) -> Result<(), Errno> {
     const STEP: u64 = 1 << 30;
     while length > 0 {
         let step = usize::try_from(length.min(STEP)).unwrap_or(usize::MAX);
@@ -342,8 +376,10 @@ fn timespec(time: Timestamp) -> Timespec {
 }
 
 fn set_times(path: BorrowedFd<'_>, atime: Option<Timestamp>, mtime: Option<Timestamp>) -> Result<(), Errno> {
-    let times =
-        Timestamps { last_access: atime.map_or(OMIT, timespec), last_modification: mtime.map_or(OMIT, timespec) };
+    let times = Timestamps {
+        last_access: atime.map_or(OMIT, timespec),
+        last_modification: mtime.map_or(OMIT, timespec),
+    };
     rustix::fs::utimensat(path, EMPTY, &times, AtFlags::EMPTY_PATH)
 }
 

@@ -249,12 +249,26 @@ impl Knowledge {
         self.inner.lock().syncing = DirtySet::new();
     }
 
+    /// What is known is in a journal, not only in memory.
+    #[must_use]
+    pub fn is_journalled(&self) -> bool {
+        self.inner.lock().journal.is_some()
+    }
+
     /// Make the journal durable.
     ///
     /// # Errors
     /// The disk failed.
     pub fn sync_journal(&self) -> io::Result<()> {
         self.inner.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
+    /// This copy is the target of a resync that has ended: what it knew to differ was told to the source, and repaired.
+    pub fn in_step_as_target(&self) {
+        let mut inner = self.inner.lock();
+        inner.dirty = DirtySet::new();
+        inner.sent = DirtySet::new();
+        inner.syncing = DirtySet::new();
     }
 
     /// The copies are equal and both know it durably: forget everything. What was marked since cannot be: it stays.

@@ -1,10 +1,43 @@
 //! Synchronous file replication of one mirror module: FUSE capture, stream, apply, journal and resync.
 //!
-//! Reading order: [`fuse`] what the kernel asks, [`backing`] and [`carry`] how it is done to the files below.
+//! Reading order: [`fuse`] what the kernel asks, [`files`] how it is answered, [`operation`] how a change is decided,
+//! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`] and [`stream`] the other node,
+//! [`apply`] its side; [`knowledge`], [`journal`], [`marker`] what differs; [`resync`]; [`replica`] and [`control`] the
+//! agent's commands, [`watch`] what happens without it.
 
+pub mod agent;
+pub mod apply;
+pub mod attend;
 pub mod backing;
 pub mod carry;
+pub mod change;
 pub mod clock;
+pub mod control;
 pub mod exclude;
+pub mod fds;
+pub mod fence;
+pub mod files;
 pub mod fuse;
+pub mod journal;
+pub mod keys;
+pub mod knowledge;
 pub mod linux;
+pub mod marker;
+pub mod member;
+pub mod mounts;
+pub mod node;
+pub mod operation;
+pub mod prepare;
+pub mod progress;
+pub mod replica;
+pub mod report;
+pub mod resync;
+pub mod session;
+pub mod settings;
+pub mod source;
+pub mod state;
+pub mod stream;
+pub mod throttle;
+pub mod tls;
+pub mod watch;
+pub mod wire;

@@ -1,3 +1,4 @@
 //! Calls of the operating system that rustix has no safe function for.
 
 pub mod handle;
+pub mod process;

@@ -82,7 +82,13 @@ pub fn mount(device: &OwnedFd, directory: BorrowedFd<'_>, module: &str) -> rusti
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     // By descriptor, so that it is this very directory whatever the path leads to by now.
     let target = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    rustix::mount::mount(format!("safed:{module}"), target, TYPE, MountFlags::empty(), Some(options.as_c_str()))
+    rustix::mount::mount(
+        format!("safed:{module}"),
+        target,
+        TYPE,
+        MountFlags::empty(),
+        Some(options.as_c_str()),
+    )
 }
 
 /// The topmost mount of ours exactly at this path.
@@ -129,7 +135,8 @@ pub fn abort(path: &Path, connection: Option<u64>) -> rustix::io::Result<()> {
 /// A mount of ours there is alive: one sentence for people.
 pub fn clear_stale(path: &Path) -> Result<(), String> {
     for _ in 0..16 {
-        let Some(line) = find(path).map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))? else {
+        let Some(line) = find(path).map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))?
+        else {
             return Ok(());
         };
         if alive(path) {
@@ -140,7 +147,8 @@ pub fn clear_stale(path: &Path) -> Result<(), String> {
             ));
         }
         tracing::info!(path = %path.display(), source = line.source, "detaching a mount without owner");
-        abort(path, Some(line.minor)).map_err(|error| format!("cannot detach {}: {error}", path.display()))?;
+        abort(path, Some(line.minor))
+            .map_err(|error| format!("cannot detach {}: {error}", path.display()))?;
     }
     Err(format!("{} carries too many left-over mounts; type: umount -l {}", path.display(), path.display()))
 }
@@ -165,7 +173,10 @@ mod tests {
         let line = r"36 35 0:57 / /srv/my\040data rw,relatime shared:1 - fuse.safed safed:db rw,user_id=0";
         let parsed = parse(line).expect("a line");
         assert_eq!(parsed.point, Path::new("/srv/my data"));
-        assert_eq!((parsed.kind.as_str(), parsed.source.as_str(), parsed.minor), ("fuse.safed", "safed:db", 57));
+        assert_eq!(
+            (parsed.kind.as_str(), parsed.source.as_str(), parsed.minor),
+            ("fuse.safed", "safed:db", 57)
+        );
     }
 
     #[test]

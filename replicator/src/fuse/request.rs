@@ -55,42 +55,132 @@ pub struct SetAttributes {
 #[expect(missing_docs, reason = "the fields are those of the system call of the same name")]
 pub enum Operation {
     /// First of all; answered by the session itself.
-    Init { major: u32, minor: u32, readahead: u32, flags: u64 },
-    Lookup { name: Bytes },
+    Init {
+        major: u32,
+        minor: u32,
+        readahead: u32,
+        flags: u64,
+    },
+    Lookup {
+        name: Bytes,
+    },
     /// Forget nodes: (node, count); no reply.
     Forget(Vec<(u64, u64)>),
     GetAttributes,
     SetAttributes(SetAttributes),
     ReadLink,
-    SymbolicLink { name: Bytes, target: Bytes },
+    SymbolicLink {
+        name: Bytes,
+        target: Bytes,
+    },
     /// mknod and mkdir; the mask is not yet applied.
-    MakeNode { name: Bytes, mode: u32, rdev: u32, umask: u32 },
-    Unlink { name: Bytes, directory: bool },
-    Rename { name: Bytes, new_parent: u64, new_name: Bytes, flags: u32 },
+    MakeNode {
+        name: Bytes,
+        mode: u32,
+        rdev: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: Bytes,
+        directory: bool,
+    },
+    Rename {
+        name: Bytes,
+        new_parent: u64,
+        new_name: Bytes,
+        flags: u32,
+    },
     /// The node of the request is the directory.
-    Link { existing: u64, name: Bytes },
-    Open { flags: u32 },
-    Create { name: Bytes, mode: u32, umask: u32, flags: u32 },
+    Link {
+        existing: u64,
+        name: Bytes,
+    },
+    Open {
+        flags: u32,
+    },
+    Create {
+        name: Bytes,
+        mode: u32,
+        umask: u32,
+        flags: u32,
+    },
     /// O_TMPFILE in the directory.
-    Temporary { mode: u32, umask: u32, flags: u32 },
-    Read { handle: u64, offset: u64, size: u32 },
+    Temporary {
+        mode: u32,
+        umask: u32,
+        flags: u32,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        size: u32,
+    },
     /// `cached`: write-back of a shared mapping, whose handle may be any open one of the file.
-    Write { handle: u64, offset: u64, data: Bytes, flags: u32, cached: bool, kill_privileges: bool },
+    Write {
+        handle: u64,
+        offset: u64,
+        data: Bytes,
+        flags: u32,
+        cached: bool,
+        kill_privileges: bool,
+    },
     StatFs,
-    Release { handle: u64 },
-    Sync { handle: u64, data_only: bool },
-    SetXattr { name: Bytes, value: Bytes, flags: u32 },
+    Release {
+        handle: u64,
+    },
+    Sync {
+        handle: u64,
+        data_only: bool,
+    },
+    SetXattr {
+        name: Bytes,
+        value: Bytes,
+        flags: u32,
+        kill_group: bool,
+    },
     /// Size 0 asks for the length.
-    GetXattr { name: Bytes, size: u32 },
-    ListXattr { size: u32 },
-    RemoveXattr { name: Bytes },
+    GetXattr {
+        name: Bytes,
+        size: u32,
+    },
+    ListXattr {
+        size: u32,
+    },
+    RemoveXattr {
+        name: Bytes,
+    },
     OpenDirectory,
-    ReadDirectory { handle: u64, offset: u64, size: u32, plus: bool },
-    ReleaseDirectory { handle: u64 },
-    SyncDirectory { data_only: bool },
-    Allocate { handle: u64, offset: u64, length: u64, mode: u32 },
-    Seek { handle: u64, offset: u64, whence: u32 },
-    Copy { handle: u64, offset: u64, to_node: u64, to_handle: u64, to_offset: u64, length: u64 },
+    ReadDirectory {
+        handle: u64,
+        offset: u64,
+        size: u32,
+        plus: bool,
+    },
+    ReleaseDirectory {
+        handle: u64,
+    },
+    SyncDirectory {
+        data_only: bool,
+    },
+    Allocate {
+        handle: u64,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    },
+    Seek {
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    },
+    Copy {
+        handle: u64,
+        offset: u64,
+        to_node: u64,
+        to_handle: u64,
+        to_offset: u64,
+        length: u64,
+    },
     /// The kernel wants an answer to an earlier request soon; no reply.
     Interrupt,
     /// The mount ends.
@@ -168,7 +258,9 @@ fn parse_handle(code: u32, mut f: Fields) -> Option<Operation> {
         }
         opcode::RELEASE => Operation::Release { handle: f.u64()? },
         opcode::RELEASEDIR => Operation::ReleaseDirectory { handle: f.u64()? },
-        opcode::FSYNC => Operation::Sync { handle: f.u64()?, data_only: f.u32()? & wire::FSYNC_DATA_ONLY != 0 },
+        opcode::FSYNC => {
+            Operation::Sync { handle: f.u64()?, data_only: f.u32()? & wire::FSYNC_DATA_ONLY != 0 }
+        }
         opcode::FSYNCDIR => {
             f.skip(8)?;
             Operation::SyncDirectory { data_only: f.u32()? & wire::FSYNC_DATA_ONLY != 0 }
@@ -249,8 +341,10 @@ fn parse_object(code: u32, node: u64, mut f: Fields) -> Option<Operation> {
         opcode::READLINK => Operation::ReadLink,
         opcode::STATFS => Operation::StatFs,
         opcode::SETXATTR => {
-            let (size, flags) = (f.u32()?, f.u32()?);
-            Operation::SetXattr { name: f.text()?, value: f.take(size as usize)?, flags }
+            let (size, flags, extra) = (f.u32()?, f.u32()?, f.u32()?);
+            f.skip(4)?;
+            let kill_group = extra & wire::SETXATTR_ACL_KILL_SGID != 0;
+            Operation::SetXattr { name: f.text()?, value: f.take(size as usize)?, flags, kill_group }
         }
         opcode::GETXATTR => {
             let size = f.u32()?;
@@ -279,7 +373,11 @@ fn parse_attributes(mut f: Fields) -> Option<SetAttributes> {
     let (uid, gid) = (f.u32()?, f.u32()?);
     let given = |bit: u32| bits & bit != 0;
     let time = |set: u32, now: u32, seconds: i64, nanos: u32| {
-        given(set).then_some(if given(now) { NewTime::Now } else { NewTime::At(Timestamp { seconds, nanos }) })
+        given(set).then_some(if given(now) {
+            NewTime::Now
+        } else {
+            NewTime::At(Timestamp { seconds, nanos })
+        })
     };
     Some(SetAttributes {
         handle: given(valid::FH).then_some(handle),

@@ -153,7 +153,9 @@ fn work(shared: &Arc<Shared>, device: &OwnedFd) {
 fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
     loop {
         match rustix::io::read(device, buffer.as_mut_slice()) {
-            Ok(count) if count < IN_HEADER => tracing::warn!(count, "the kernel sent a message that is too short"),
+            Ok(count) if count < IN_HEADER => {
+                tracing::warn!(count, "the kernel sent a message that is too short")
+            }
             Ok(count) if count <= COPY_LIMIT => return Some(Bytes::copy_from_slice(&buffer[..count])),
             Ok(count) => {
                 let mut message = std::mem::replace(buffer, vec![0; BUFFER]);
@@ -240,8 +242,13 @@ fn init_reply(unique: u64, major: u32, minor: u32, readahead: u32, offered: u64)
         | init::CACHE_SYMLINKS
         | init::EXPLICIT_INVAL_DATA
         | init::HANDLE_KILLPRIV_V2
+        | init::SETXATTR_EXT
         | init::INIT_EXT;
     let flags = wanted & offered;
+    if flags & init::SETXATTR_EXT == 0 {
+        // Every kernel that this runs on (5.14) has it, and its messages look different without.
+        return Reply::error(unique, libc::EPROTO);
+    }
     let pages = u16::try_from(MAX_WRITE / 4096).unwrap_or(256);
     let (low, high) = (flags & 0xffff_ffff, flags >> 32);
     let word = |value: u64| u32::try_from(value).unwrap_or(0);

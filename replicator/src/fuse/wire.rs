@@ -20,6 +20,7 @@ pub(super) mod init {
     pub(crate) const CACHE_SYMLINKS: u64 = 1 << 23;
     pub(crate) const EXPLICIT_INVAL_DATA: u64 = 1 << 25;
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
+    pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
 }
 
@@ -79,6 +80,7 @@ pub(super) mod valid {
 
 pub(super) const WRITE_CACHE: u32 = 1;
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1;
 pub(super) const FSYNC_DATA_ONLY: u32 = 1;
 
 /// Reads the fields of a message one after the other. A message that is too short gives `None`.

@@ -58,8 +58,11 @@ pub fn open_handle(filesystem: BorrowedFd<'_>, handle: &[u8], flags: OFlags) -> 
     if rest.len() > MOST {
         return Err(invalid());
     }
-    let mut raw =
-        Raw { bytes: u32::try_from(rest.len()).unwrap_or(0), kind: i32::from_le_bytes(*kind), handle: [0; MOST] };
+    let mut raw = Raw {
+        bytes: u32::try_from(rest.len()).unwrap_or(0),
+        kind: i32::from_le_bytes(*kind),
+        handle: [0; MOST],
+    };
     raw.handle[..rest.len()].copy_from_slice(rest);
     let flags = (flags | OFlags::CLOEXEC).bits().cast_signed();
     // SAFETY: `raw` has the layout of struct file_handle followed by the number of bytes it says.
@@ -90,7 +93,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let root = rustix::fs::open(directory.path(), OFlags::RDONLY, Mode::empty()).expect("open");
         std::fs::write(directory.path().join("a"), "content").expect("write");
-        let file = rustix::fs::openat(&root, "a", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).expect("open");
+        let file =
+            rustix::fs::openat(&root, "a", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).expect("open");
         let handle = handle_of(file.as_fd()).expect("handle");
         drop(file);
         std::fs::rename(directory.path().join("a"), directory.path().join("b")).expect("rename");

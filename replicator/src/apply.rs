@@ -1,0 +1,269 @@
+//! The secondary's side of a session: carries out what the primary sends, conflicting operations in the order of their
+//! numbers, others side by side, and knows what may not have been carried out on the primary.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
+use safe_proto::replication::frame;
+use safe_replication::dirty::{Change, DirtySet};
+use safe_replication::key::Key;
+use safe_replication::op::{Number, ObjectId, Op};
+use safe_replication::order::{Order, Ticket};
+
+use crate::backing::Backing;
+use crate::carry::{Objects as _, carry_out};
+use crate::change::{changes, places};
+use crate::knowledge::Knowledge;
+use crate::node::Nodes;
+use crate::report::{Report, Reports};
+use crate::resync::answer::{Answerer, Target};
+use crate::resync::link::Query;
+use crate::session::Session;
+use crate::wire;
+
+/// Threads that carry out operations.
+const WORKERS: usize = 8;
+/// Operations and questions waiting: above what a primary sends at once; one that sends more is not ours.
+const MOST: usize = 4096;
+
+#[derive(Debug)]
+enum Job {
+    Operation(Number, Op),
+    Question(Number, Query),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    order: Order,
+    blocked: HashMap<Ticket, Job>,
+    ready: VecDeque<(Ticket, Job)>,
+    /// Changes of operations begun here and not known to be carried out on the primary.
+    uncertain: BTreeMap<Number, Vec<Change>>,
+    closing: bool,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    nodes: Nodes,
+    session: Arc<Session>,
+    knowledge: Arc<Knowledge>,
+    reports: Arc<Reports>,
+    answerer: Answerer,
+    on_step: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The workers of one session.
+pub struct Applier {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Applier {
+    /// Starts the workers; `on_step` is called when the resync has ended and everything is durable.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(
+        backing: Backing,
+        session: Arc<Session>,
+        knowledge: Arc<Knowledge>,
+        reports: Arc<Reports>,
+        on_step: Box<dyn Fn() + Send + Sync>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+            nodes: Nodes::new(backing),
+            session,
+            knowledge,
+            reports,
+            answerer: Answerer::default(),
+            on_step,
+        });
+        let mut applier = Self { shared, workers: Vec::new() };
+        for number in 1..=WORKERS {
+            let own = Arc::clone(&applier.shared);
+            let worker =
+                std::thread::Builder::new().name(format!("apply-{number}")).spawn(move || own.work())?;
+            applier.workers.push(worker);
+        }
+        Ok(applier)
+    }
+
+    /// Takes an operation in the order of the stream. Never waits.
+    ///
+    /// # Errors
+    /// The primary sends more than it may.
+    pub fn operation(&self, number: Number, watermark: Number, op: Op) -> Result<(), &'static str> {
+        let keys = op.keys();
+        self.shared.enter(keys.as_slice(), Job::Operation(number, op), Some(watermark))
+    }
+
+    /// Takes a question.
+    ///
+    /// # Errors
+    /// The primary sends more than it may.
+    pub fn question(&self, number: Number, query: Query) -> Result<(), &'static str> {
+        let mut ids = wire::objects(&query);
+        ids.sort_unstable();
+        ids.dedup();
+        let keys: Vec<Key> = ids.iter().map(|id| Key::all(id.0).shared()).collect();
+        self.shared.enter(&keys, Job::Question(number, query), None)
+    }
+
+    /// The primary has carried out everything up to here.
+    pub fn watermark(&self, watermark: Number) {
+        self.shared.prune(&mut self.shared.inner.lock(), watermark);
+    }
+
+    /// Ends the session here: what has not begun is dropped, what has begun is waited for, and what the primary may not
+    /// have carried out is marked as different.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn close(mut self) -> std::io::Result<()> {
+        {
+            let mut inner = self.shared.inner.lock();
+            inner.closing = true;
+            inner.ready.clear();
+            inner.blocked.clear();
+        }
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a worker of the session panicked");
+            }
+        }
+        let uncertain = std::mem::take(&mut self.shared.inner.lock().uncertain);
+        let mut changes: Vec<Change> = uncertain.into_values().flatten().collect();
+        changes.extend(places(&changes, &self.shared.nodes));
+        self.shared.knowledge.mark(&changes)
+    }
+}
+
+impl Shared {
+    fn enter(&self, keys: &[Key], job: Job, watermark: Option<Number>) -> Result<(), &'static str> {
+        let mut inner = self.inner.lock();
+        if let Some(watermark) = watermark {
+            self.prune(&mut inner, watermark);
+        }
+        if inner.order.len() >= MOST {
+            return Err("the primary sent too many operations at once");
+        }
+        let (ticket, ready) = inner.order.enter(keys);
+        if ready {
+            inner.ready.push_back((ticket, job));
+            drop(inner);
+            self.changed.notify_one();
+        } else {
+            inner.blocked.insert(ticket, job);
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "reads beside enter")]
+    fn prune(&self, inner: &mut Inner, watermark: Number) {
+        while let Some(first) = inner.uncertain.first_entry()
+            && *first.key() <= watermark
+        {
+            first.remove();
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let mut inner = self.inner.lock();
+            let (ticket, job) = loop {
+                if inner.closing {
+                    return;
+                }
+                if let Some(next) = inner.ready.pop_front() {
+                    break next;
+                }
+                self.changed.wait(&mut inner);
+            };
+            drop(inner);
+            let answer = match job {
+                Job::Operation(number, op) => self.apply(number, &op),
+                Job::Question(number, query) => {
+                    let answer = self.answerer.answer(self, &query);
+                    wire::answer(number, answer.map(Some).map_err(Errno::raw_os_error))
+                }
+            };
+            self.leave(ticket);
+            self.session.tell(frame::Kind::Result(answer));
+        }
+    }
+
+    fn leave(&self, ticket: Ticket) {
+        let mut inner = self.inner.lock();
+        let Inner { order, blocked, ready, .. } = &mut *inner;
+        let before = ready.len();
+        order.leave(ticket, |next| ready.extend(blocked.remove(&next).map(|job| (next, job))));
+        let more = ready.len() - before;
+        drop(inner);
+        for _ in 0..more {
+            self.changed.notify_one();
+        }
+    }
+
+    fn apply(&self, number: Number, op: &Op) -> safe_proto::replication::Result {
+        let changes = changes(op, &self.nodes);
+        if !changes.is_empty() {
+            self.inner.lock().uncertain.insert(number, changes);
+        }
+        let result = carry_out(&self.nodes, number, op).and_then(|()| self.make_durable(op));
+        if let Err(error) = result {
+            tracing::warn!(%error, ?op, "cannot carry out an operation of the other node");
+            if matches!(op, Op::Sync { .. } | Op::SyncAll { .. }) && error != Errno::STALE {
+                self.reports.send(Report::DiskFailed(format!("making files durable failed: {error}")));
+            }
+        } else if matches!(op, Op::SyncAll { in_step: true }) {
+            (self.on_step)();
+        }
+        wire::answer(number, result.map(|()| None).map_err(Errno::raw_os_error))
+    }
+
+    /// Where only what is on disk may be acknowledged.
+    fn make_durable(&self, op: &Op) -> Result<(), Errno> {
+        let (first, second) = match op {
+            Op::Write { id, .. }
+            | Op::Truncate { id, .. }
+            | Op::Allocate { id, .. }
+            | Op::Copy { id, .. }
+            | Op::SetMeta { id, .. }
+            | Op::SetXattr { id, .. }
+            | Op::RemoveXattr { id, .. } => (*id, None),
+            Op::Create { parent, id, .. } => (*parent, Some(*id)),
+            Op::Unlink { parent, .. } | Op::Link { parent, .. } => (*parent, None),
+            Op::Rename { parent, new_parent, .. } => (*parent, Some(*new_parent)),
+            Op::Bind { .. } | Op::Unbind { .. } | Op::Sync { .. } | Op::SyncAll { .. } => return Ok(()),
+        };
+        if !self.nodes.root(first)?.ack_disk {
+            return Ok(());
+        }
+        [Some(first), second]
+            .into_iter()
+            .flatten()
+            .try_for_each(|id| carry_out(&self.nodes, Number(0), &Op::Sync { id, data_only: false }))
+    }
+}
+
+impl Target for Shared {
+    fn backing(&self) -> &Backing {
+        self.nodes.backing()
+    }
+
+    fn path(&self, id: ObjectId) -> Result<Arc<OwnedFd>, Errno> {
+        self.nodes.path(id)
+    }
+
+    fn in_flight(&self) -> DirtySet {
+        self.knowledge.snapshot()
+    }
+}

@@ -1,0 +1,355 @@
+//! The life of a session on the data plane's thread: find the other node, agree, exchange frames, end. Nothing here
+//! waits for a disk.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use safe_proto::replication::{Frame, Hello, KeepAlive, StreamFigures, frame};
+use safe_replication::op::{Number, Op};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::clock::Boottime;
+use crate::member::{Member, Role};
+use crate::report::Report;
+use crate::session::{Session, SessionName};
+use crate::stream::{Connection, accept, dial};
+use crate::wire;
+
+/// Version of the protocol between replicators.
+const PROTOCOL: u32 = 1;
+/// Longest wait for one attempt to connect.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LAST_BACKOFF: Duration = Duration::from_millis(250);
+
+/// What a session was ordered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joining {
+    /// Its name.
+    pub name: SessionName,
+    /// This node's part.
+    pub role: Role,
+    /// 1 repair, 2 delta, 3 full.
+    pub plan: u32,
+}
+
+/// Orders to a session.
+#[derive(Debug)]
+pub enum Order {
+    /// End it.
+    Leave,
+    /// Exchange the roles; answered when it is done.
+    Turn(Role, oneshot::Sender<()>),
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    Left,
+    Lost(String),
+}
+
+/// Runs a session to its end and reports it.
+pub async fn attend(member: Arc<Member>, joining: Joining, mut orders: mpsc::Receiver<Order>) {
+    let end = match establish(&member, joining, &mut orders).await {
+        Ok(connection) => converse(&member, joining, connection, &mut orders).await,
+        Err(end) => end,
+    };
+    member.session_over(joining.name);
+    let session = Some(crate::control::session_id(joining.name));
+    match end {
+        End::Left => member.reports.send(Report::SessionEnded(crate::control::session_id(joining.name))),
+        End::Lost(reason) => {
+            tracing::info!(reason, "session lost");
+            member
+                .reports
+                .send(Report::SessionLost(safe_proto::replication::SessionLost { session, reason }));
+        }
+    }
+}
+
+/// Connects and agrees with the other node, again and again for as long as it may take to join.
+async fn establish(
+    member: &Arc<Member>,
+    joining: Joining,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<Connection, End> {
+    let begun = Boottime::now();
+    let limit = member.settings().stall_timeout.max(member.settings().timeout);
+    let mut backoff = FIRST_BACKOFF;
+    let mut reason = String::from("the other node did not connect");
+    let mut next = 0;
+    while begun.elapsed() < limit {
+        let attempt = async {
+            match joining.role {
+                Role::Primary => reach(member, joining, &mut next).await,
+                Role::Secondary => be_reached(member, joining, limit.saturating_sub(begun.elapsed())).await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            order = orders.recv() => match order {
+                Some(Order::Turn(..)) => continue,
+                Some(Order::Leave) | None => return Err(End::Left),
+            },
+        };
+        match outcome {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                tracing::debug!(error, "no session yet");
+                reason = error;
+            }
+        }
+        if joining.role == Role::Primary {
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+    Err(End::Lost(format!("no connection to the other node: {reason}")))
+}
+
+async fn reach(member: &Arc<Member>, joining: Joining, next: &mut usize) -> Result<Connection, String> {
+    let settings = member.settings();
+    let endpoint = settings.endpoints.get(*next % settings.endpoints.len().max(1));
+    let endpoint = *endpoint.ok_or("no address of the other node is known")?;
+    *next += 1;
+    let mut connection = dial(&member.tls(), &settings.module, endpoint, ATTEMPT).await?;
+    agree(member, joining, &mut connection).await?;
+    Ok(connection)
+}
+
+async fn be_reached(member: &Arc<Member>, joining: Joining, limit: Duration) -> Result<Connection, String> {
+    let mut arrivals = member.arrivals.lock().await;
+    let arrival = timeout(limit, arrivals.recv()).await;
+    let socket = arrival.map_err(|_| "the other node did not connect")?.ok_or("no more connections come")?;
+    let tcp = TcpStream::from_std(socket).map_err(|error| error.to_string())?;
+    let mut connection = accept(&member.tls(), tcp, ATTEMPT).await?;
+    agree(member, joining, &mut connection).await?;
+    Ok(connection)
+}
+
+/// Both sides must have been told the same.
+async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connection) -> Result<(), String> {
+    let settings = member.settings();
+    let hello = Hello {
+        protocol: PROTOCOL,
+        module: settings.module.clone(),
+        node: settings.node.clone(),
+        first: joining.name.first,
+        second: joining.name.second,
+        primary: joining.role == Role::Primary,
+        plan: joining.plan,
+        roots: u32::try_from(settings.directories.len()).unwrap_or(u32::MAX),
+        stall_timeout_ms: u32::try_from(settings.stall_timeout.as_millis()).unwrap_or(u32::MAX),
+    };
+    let send =
+        |kind| connection.outgoing.try_send(Frame { kind: Some(kind) }).map_err(|_| "the stream ended");
+    send(frame::Kind::Hello(hello.clone()))?;
+    let first = timeout(ATTEMPT, connection.incoming.next()).await.map_err(|_| "no greeting came")?;
+    let theirs = match first {
+        Some(Ok(Frame { kind: Some(frame::Kind::Hello(theirs)) })) => theirs,
+        Some(Ok(Frame { kind: Some(frame::Kind::Refusal(reason)) })) => {
+            return Err(format!("refused by the other node: {}", clipped(&reason)));
+        }
+        Some(Err(status)) => return Err(status.message().to_owned()),
+        Some(Ok(_)) | None => return Err("no greeting came".into()),
+    };
+    if let Some(difference) = difference(&hello, &theirs, &settings.peer) {
+        send(frame::Kind::Refusal(difference.clone()))?;
+        // The other side closes when it has read the reason.
+        let _end = timeout(ATTEMPT / 4, connection.incoming.next()).await;
+        return Err(difference);
+    }
+    Ok(())
+}
+
+fn difference(own: &Hello, theirs: &Hello, peer: &str) -> Option<String> {
+    if theirs.protocol != own.protocol {
+        return Some(format!("protocol version {} is not known, this is {}", theirs.protocol, own.protocol));
+    }
+    let differs = |what: &str| Some(format!("{what} differs: {} has other orders", own.node));
+    match theirs {
+        t if t.module != own.module => differs("module"),
+        t if t.node != peer => differs("node"),
+        t if (t.first, t.second) != (own.first, own.second) => differs("session"),
+        t if t.primary == own.primary => differs("role"),
+        t if t.plan != own.plan => differs("plan"),
+        t if t.roots != own.roots => differs("number of directories"),
+        _ => None,
+    }
+}
+
+/// Text of the other node, bounded for logs and people.
+fn clipped(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(1024).collect()
+}
+
+/// Exchanges frames until the session ends; then its workers have ended too.
+async fn converse(
+    member: &Arc<Member>,
+    joining: Joining,
+    mut connection: Connection,
+    orders: &mut mpsc::Receiver<Order>,
+) -> End {
+    let session = member.new_session(joining.name, connection.outgoing.clone());
+    let lost = |reason: String| End::Lost(reason);
+    if let Err(error) = member.begin(&session, joining).await {
+        return lost(error);
+    }
+    member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
+    let end = exchange(member, &session, &mut connection, orders).await;
+    session.lose(match &end {
+        End::Left => "left",
+        End::Lost(reason) => reason,
+    });
+    match member.finish(&session).await {
+        Ok(()) => end,
+        Err(error) => lost(error),
+    }
+}
+
+async fn exchange(
+    member: &Arc<Member>,
+    session: &Arc<Session>,
+    connection: &mut Connection,
+    orders: &mut mpsc::Receiver<Order>,
+) -> End {
+    let settings = member.settings();
+    let mut pace = Pace { heard: Boottime::now(), echo: 0, figures: Boottime::now() };
+    let mut beat = interval(settings.interval.min(settings.stall_timeout / 4).max(Duration::from_millis(5)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            incoming = connection.incoming.next() => {
+                pace.heard = Boottime::now();
+                let handled = match incoming {
+                    Some(Ok(frame)) => handle(member, session, frame, &mut pace),
+                    Some(Err(status)) => Err(format!("the stream broke: {}", clipped(status.message()))),
+                    None => Err("the other node ended the stream".into()),
+                };
+                if let Err(reason) = handled {
+                    return End::Lost(session.lost().unwrap_or(reason));
+                }
+            }
+            order = orders.recv() => match order {
+                Some(Order::Leave) | None => return End::Left,
+                Some(Order::Turn(role, done)) => {
+                    if let Err(error) = member.turn(session, role).await {
+                        return End::Lost(error);
+                    }
+                    // Whoever ordered it may be gone.
+                    let _told = done.send(());
+                }
+            },
+            () = session.ended() => {
+                let reason = session.lost().unwrap_or_default();
+                session.tell(frame::Kind::Refusal(reason.clone()));
+                return End::Lost(reason);
+            }
+            _ = beat.tick() => {
+                if let Err(reason) = tick(member, session, connection, &mut pace) {
+                    session.tell(frame::Kind::Refusal(reason.clone()));
+                    return End::Lost(reason);
+                }
+            }
+        }
+    }
+}
+
+/// When what was last heard and told.
+struct Pace {
+    heard: Boottime,
+    /// `sent_ns` of the other side's last keepalive.
+    echo: u64,
+    figures: Boottime,
+}
+
+fn tick(member: &Member, session: &Session, connection: &Connection, pace: &mut Pace) -> Result<(), String> {
+    let settings = member.settings();
+    let silence = pace.heard.elapsed();
+    if silence > settings.stall_timeout {
+        return Err(format!("the stream was silent for {} ms", silence.as_millis()));
+    }
+    let (backlog, oldest) = session.backlog();
+    if oldest > settings.slow_timeout {
+        return Err(format!("the other node has not done an operation for {} ms", oldest.as_millis()));
+    }
+    for id in member.take_released(session.serial) {
+        if let Ok((number, _)) = session.send(&Op::Unbind { id }, &[]) {
+            session.carried_out(number);
+        }
+    }
+    session.tell(frame::Kind::KeepAlive(KeepAlive {
+        watermark: session.watermark().0,
+        agent_gone_ms: member.agent_gone().map(|gone| u32::try_from(gone.as_millis()).unwrap_or(u32::MAX)),
+        fenced: member.is_fenced(),
+        sent_ns: Boottime::now().0,
+        echo_ns: pace.echo,
+    }));
+    if pace.figures.elapsed() >= Duration::from_secs(1) {
+        pace.figures = Boottime::now();
+        let ack_us = session.take_round_trip();
+        let endpoint = connection.endpoint.clone();
+        member.reports.hint(Report::Figures(StreamFigures { backlog, ack_us, endpoint }));
+    }
+    Ok(())
+}
+
+fn handle(member: &Member, session: &Session, frame: Frame, pace: &mut Pace) -> Result<(), String> {
+    match frame.kind {
+        Some(frame::Kind::Result(result)) => {
+            let sent = session.complete(result).ok_or("an answer that nobody asked for")?;
+            // It was sent after we asked: that is when the other node surely was there.
+            member.state.contact(sent);
+            Ok(())
+        }
+        Some(frame::Kind::Operation(operation)) => {
+            let (number, watermark, op) =
+                wire::parse_operation(operation).map_err(|error| error.to_string())?;
+            member.with_applier(|applier| applier.operation(number, watermark, op))
+        }
+        Some(frame::Kind::Question(question)) => {
+            let (number, query) = wire::parse_question(question).map_err(|error| error.to_string())?;
+            member.with_applier(|applier| applier.question(number, query))
+        }
+        Some(frame::Kind::KeepAlive(alive)) => {
+            pace.echo = alive.sent_ns;
+            if alive.echo_ns != 0 {
+                member.state.contact(Boottime(alive.echo_ns));
+            }
+            member.peer_says(session, &alive);
+            // Only the secondary keeps what the watermark is about.
+            let _primary = member.with_applier(|applier| {
+                applier.watermark(Number(alive.watermark));
+                Ok(())
+            });
+            Ok(())
+        }
+        Some(frame::Kind::Refusal(reason)) => {
+            Err(format!("the other node ended the session: {}", clipped(&reason)))
+        }
+        Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
+    }
+}
+
+impl Role {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+}
+
+/// Whether the session has its target in step, for whoever adopts this replicator.
+#[must_use]
+pub fn is_in_step(session: &Session) -> bool {
+    session.in_step.load(Ordering::Acquire)
+}

@@ -1,0 +1,140 @@
+//! Descriptors to and from the agent: the socket fds.sock.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
+    recvmsg, sendmsg, socket_with,
+};
+use rustix::time::Timespec;
+use tokio::sync::mpsc;
+
+use crate::agent::Agent;
+
+/// Agents at one time: the last one, and those before it that have not noticed their end.
+const CONNECTIONS: usize = 4;
+
+/// The listening side.
+pub struct Listener(OwnedFd);
+
+/// What goes to the agent.
+#[derive(Debug, Default)]
+pub struct Outbox(Mutex<Option<Arc<OwnedFd>>>);
+
+impl Outbox {
+    /// Sends a FUSE device for safekeeping, if an agent is there.
+    pub fn send_device(&self, device: &OwnedFd) {
+        let Some(agent) = self.0.lock().clone() else { return };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [device.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if let Err(error) = sendmsg(&*agent, &[IoSlice::new(b"F")], &mut control, flags) {
+            tracing::warn!(%error, "the agent does not take the FUSE device");
+        }
+    }
+}
+
+impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// As bind(2).
+    pub fn bind(path: &Path) -> std::io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        bind(&listener, &SocketAddrUnix::new(path)?)?;
+        listen(&listener, 8)?;
+        Ok(Self(listener))
+    }
+
+    /// Takes what comes, for ever.
+    pub fn serve(&self, agent: &Agent, outbox: &Outbox, arrivals: &mpsc::Sender<TcpStream>) {
+        let mut connections: Vec<Arc<OwnedFd>> = Vec::new();
+        loop {
+            let ready = match self.wait(&connections) {
+                Ok(ready) => ready,
+                Err(Errno::INTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "cannot wait for descriptors");
+                    return;
+                }
+            };
+            let mut kept = Vec::new();
+            for (connection, readable) in connections.into_iter().zip(&ready[1..]) {
+                if !readable || take(&connection, agent, arrivals) {
+                    kept.push(connection);
+                }
+            }
+            connections = kept;
+            if ready[0]
+                && let Ok(connection) = accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+            {
+                let connection = Arc::new(connection);
+                *outbox.0.lock() = Some(Arc::clone(&connection));
+                connections.push(connection);
+                if connections.len() > CONNECTIONS {
+                    connections.remove(0);
+                }
+            }
+        }
+    }
+
+    fn wait(&self, connections: &[Arc<OwnedFd>]) -> Result<Vec<bool>, Errno> {
+        let mut polled: Vec<PollFd<'_>> = std::iter::once(self.0.as_fd())
+            .chain(connections.iter().map(|connection| connection.as_fd()))
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        poll(&mut polled, Some(&Timespec { tv_sec: 60, tv_nsec: 0 }))?;
+        Ok(polled.iter().map(|one| !one.revents().is_empty()).collect())
+    }
+}
+
+/// Takes one packet; false: the connection has ended.
+fn take(connection: &OwnedFd, agent: &Agent, arrivals: &mpsc::Sender<TcpStream>) -> bool {
+    let mut data = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut data)];
+    let received = match recvmsg(connection, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        Ok(received) => received.bytes,
+        Err(Errno::AGAIN | Errno::INTR) => return true,
+        Err(_) => return false,
+    };
+    if received == 0 {
+        return false;
+    }
+    // Whatever is not expected is closed by being dropped.
+    let mut descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptor = descriptors.next().and_then(|mut list| list.next());
+    match (&data[..received], descriptor) {
+        ([b'S'], Some(descriptor)) => arrived(TcpStream::from(descriptor), arrivals),
+        ([b'H', lan], Some(descriptor)) => agent.set_socket(*lan, UdpSocket::from(descriptor)),
+        (packet, _) => tracing::warn!(?packet, "an unknown packet from the agent"),
+    }
+    true
+}
+
+fn arrived(socket: TcpStream, arrivals: &mpsc::Sender<TcpStream>) {
+    if let Err(error) = socket.set_nonblocking(true) {
+        tracing::warn!(%error, "a connection of the other node is not usable");
+        return;
+    }
+    // More than a few mean that no session is expected; the other node tries again.
+    if arrivals.try_send(socket).is_err() {
+        tracing::debug!("a connection of the other node that nobody waits for was closed");
+    }
+}

@@ -1,0 +1,181 @@
+//! What the application sees: requests of one mount, carried out on the files below and on the other node.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use safe_replication::op::ObjectId;
+
+use crate::backing::attributes;
+use crate::fuse::reply::StatFs;
+use crate::fuse::session::Handler;
+use crate::fuse::{Attributes, Entry, Operation, Reply, Request};
+use crate::node::Node;
+use crate::operation::Engine;
+
+mod content;
+mod directory;
+mod metadata;
+mod names;
+
+use directory::OpenDirectory;
+
+/// Number of the root in every mount.
+const ROOT: u64 = 1;
+
+/// A file that the application has open.
+#[derive(Debug)]
+struct OpenFile {
+    file: Arc<OwnedFd>,
+    node: Arc<Node>,
+}
+
+/// The files of one mount.
+#[derive(Debug)]
+pub struct Files {
+    engine: Arc<Engine>,
+    root: ObjectId,
+    next: AtomicU64,
+    files: RwLock<HashMap<u64, Arc<OpenFile>>>,
+    directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
+}
+
+impl Files {
+    /// Of the directory with this index.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, index: u16) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            root: ObjectId::root(index.into()),
+            next: AtomicU64::new(1),
+            files: RwLock::default(),
+            directories: RwLock::default(),
+        })
+    }
+
+    fn node(&self, number: u64) -> Result<Arc<Node>, Errno> {
+        self.engine.nodes.get(if number == ROOT { self.root } else { ObjectId(number) })
+    }
+
+    fn number(&self, node: &Node) -> u64 {
+        if node.id == self.root { ROOT } else { node.id.0 }
+    }
+
+    fn entry(&self, node: &Node, attributes: Attributes) -> Entry {
+        Entry { node: self.number(node), attributes }
+    }
+
+    fn attributes(&self, node: &Node) -> Result<Attributes, Errno> {
+        attributes(self.engine.nodes.open_path(node)?.as_fd())
+    }
+
+    fn file(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        self.files.read().get(&handle).cloned().ok_or(Errno::BADF)
+    }
+
+    fn keep(&self, file: Arc<OwnedFd>, node: Arc<Node>) -> u64 {
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        self.files.write().insert(handle, Arc::new(OpenFile { file, node }));
+        handle
+    }
+
+    fn open(&self, node: Arc<Node>, flags: u32) -> Result<Reply, Errno> {
+        let writes = flags & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned();
+        // Never O_APPEND (the kernel has computed the offset), O_TRUNC (comes as a request of its own) or O_DIRECT.
+        let file = if writes {
+            let file = self.engine.nodes.open_file(&node)?;
+            node.lend(&file);
+            file
+        } else {
+            Arc::new(self.engine.nodes.open(&node, OFlags::RDONLY)?)
+        };
+        Ok(Reply::Opened { handle: self.keep(file, node) })
+    }
+
+    fn release(&self, handle: u64) {
+        let Some(file) = self.files.write().remove(&handle) else { return };
+        // A forget may have come before this.
+        let node = Arc::clone(&file.node);
+        drop(file);
+        self.engine.nodes.release(node);
+    }
+
+    fn statfs(&self) -> Result<Reply, Errno> {
+        let node = self.node(ROOT)?;
+        let s = rustix::fs::fstatvfs(&self.engine.nodes.root_of(&node).directory)?;
+        let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Ok(Reply::StatFs(StatFs {
+            blocks: s.f_blocks,
+            free: s.f_bfree,
+            available: s.f_bavail,
+            files: s.f_files,
+            files_free: s.f_ffree,
+            block_size: word(s.f_bsize),
+            name_max: word(s.f_namemax),
+            fragment_size: word(s.f_frsize),
+        }))
+    }
+}
+
+impl Handler for Files {
+    fn handle(&self, request: Request) -> Result<Reply, Errno> {
+        if let Operation::Forget(nodes) = &request.operation {
+            for (number, count) in nodes {
+                if *number != ROOT {
+                    self.engine.nodes.forget(ObjectId(*number), *count);
+                }
+            }
+            return Ok(Reply::Silent);
+        }
+        let node = self.node(request.node)?;
+        match request.operation {
+            Operation::Write { handle, offset, data, flags, cached: _, kill_privileges } => {
+                self.write(&node, handle, offset, data, flags, kill_privileges)
+            }
+            Operation::Read { handle, offset, size } => self.read(handle, offset, size),
+            Operation::GetAttributes => self.attributes(&node).map(Reply::Attributes),
+            Operation::Lookup { name } => self.look_up(&node, &name),
+            Operation::Open { flags } => self.open(node, flags),
+            Operation::Release { handle } => {
+                self.release(handle);
+                Ok(Reply::Empty)
+            }
+            Operation::Sync { handle: _, data_only } => {
+                self.engine.sync(&node, data_only).map(|()| Reply::Empty)
+            }
+            Operation::SyncDirectory { data_only } => {
+                self.engine.sync(&node, data_only).map(|()| Reply::Empty)
+            }
+            Operation::Seek { handle, offset, whence } => self.seek(handle, offset, whence),
+            Operation::Allocate { handle: _, offset, length, mode } => {
+                self.allocate(&node, offset, length, mode)
+            }
+            Operation::Copy { handle: _, offset, to_node, to_handle: _, to_offset, length } => {
+                self.copy(&node, offset, &self.node(to_node)?, to_offset, length)
+            }
+            Operation::SetAttributes(set) => self.set_attributes(&node, &set),
+            Operation::SetXattr { name, value, flags, kill_group } => {
+                self.set_xattr(&node, name, value, flags, kill_group)
+            }
+            Operation::GetXattr { name, size } => self.get_xattr(&node, &name, size),
+            Operation::ListXattr { size } => self.list_xattr(&node, size),
+            Operation::RemoveXattr { name } => self.remove_xattr(&node, name),
+            Operation::OpenDirectory => self.open_directory(node),
+            Operation::ReadDirectory { handle, offset, size, plus } => {
+                self.read_directory(&node, handle, offset, size, plus)
+            }
+            Operation::ReleaseDirectory { handle } => {
+                self.release_directory(handle);
+                Ok(Reply::Empty)
+            }
+            Operation::StatFs => self.statfs(),
+            Operation::Temporary { .. } => Err(Errno::OPNOTSUPP),
+            Operation::ReadLink => self.read_link(&node),
+            operation => self.handle_names(&node, request.uid, request.gid, operation),
+        }
+    }
+}

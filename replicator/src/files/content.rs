@@ -1,0 +1,162 @@
+//! Reading and changing content.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use safe_replication::dirty::Change;
+use safe_replication::key::{Key, Keys};
+use safe_replication::op::{Allocation, Op};
+
+use super::Files;
+use crate::clock::file_time;
+use crate::fuse::Reply;
+use crate::node::Node;
+use crate::operation::Task;
+use crate::state::Standing;
+
+/// Most bytes of one copy: longer ones are asked for again by the kernel, and none holds its keys for long.
+const COPY: u64 = 64 << 20;
+
+impl Files {
+    pub(super) fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Reply, Errno> {
+        let open = self.file(handle)?;
+        let mut data = vec![0; size as usize];
+        let mut filled = 0;
+        while filled < data.len() {
+            match rustix::io::pread(&*open.file, &mut data[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        data.truncate(filled);
+        Ok(Reply::Data(data.into()))
+    }
+
+    pub(super) fn write(
+        &self,
+        node: &Arc<Node>,
+        handle: u64,
+        offset: u64,
+        data: Bytes,
+        flags: u32,
+        kill_privileges: bool,
+    ) -> Result<Reply, Errno> {
+        let written = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
+        if data.is_empty() {
+            return Ok(Reply::Written(0));
+        }
+        let mode = self.killed(node, kill_privileges)?;
+        let end = offset.checked_add(data.len() as u64).ok_or(Errno::FBIG)?;
+        let build = || Ok(Op::Write { id: node.id, offset, data: data.clone(), time: file_time(), mode });
+        let keys = Keys::data(node.id.0, offset, end, mode.is_some());
+        self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
+        // The kernel follows a synchronous buffered write by a request to sync, but not a direct one.
+        let direct = libc::O_DIRECT | libc::O_DSYNC;
+        if flags & direct.cast_unsigned() == direct.cast_unsigned() {
+            let whole = flags & libc::O_SYNC.cast_unsigned() == libc::O_SYNC.cast_unsigned();
+            self.engine.sync(node, !whole)?;
+        }
+        let _ = handle;
+        Ok(Reply::Written(written))
+    }
+
+    /// Permission bits after setuid and setgid are taken away, if there are any to take.
+    pub(super) fn killed(&self, node: &Node, kill: bool) -> Result<Option<u32>, Errno> {
+        if !kill {
+            return Ok(None);
+        }
+        let mode = self.attributes(node)?.mode & 0o7777;
+        Ok(Some(without_privileges(mode)).filter(|new| *new != mode))
+    }
+
+    pub(super) fn allocate(
+        &self,
+        node: &Arc<Node>,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    ) -> Result<Reply, Errno> {
+        const KEEP: u32 = 1;
+        const PUNCH: u32 = 2;
+        const ZERO: u32 = 16;
+        let how = match mode {
+            0 => Allocation::Grow,
+            KEEP => Allocation::KeepSize,
+            m if m == PUNCH | KEEP => Allocation::Punch,
+            ZERO => Allocation::Zero,
+            m if m == ZERO | KEEP => Allocation::ZeroKeepSize,
+            _ => return Err(Errno::OPNOTSUPP),
+        };
+        let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
+        let build = || Ok(Op::Allocate { id: node.id, how, offset, length, time: file_time(), mode: None });
+        let keys = Keys::data(node.id.0, offset, end, false);
+        self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
+        Ok(Reply::Empty)
+    }
+
+    pub(super) fn copy(
+        &self,
+        from: &Arc<Node>,
+        offset: u64,
+        to: &Arc<Node>,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<Reply, Errno> {
+        if from.excluded != to.excluded || from.object.root != to.object.root {
+            // The kernel copies by reading and writing.
+            return Err(Errno::XDEV);
+        }
+        let size = self.attributes(from)?.size;
+        let length = length.min(COPY).min(size.saturating_sub(offset));
+        if length == 0 {
+            return Ok(Reply::Written(0));
+        }
+        let (end, to_end) = (offset + length, to_offset.checked_add(length).ok_or(Errno::FBIG)?);
+        if from.id == to.id && offset < to_end && to_offset < end {
+            return Err(Errno::INVAL);
+        }
+        let source = [Change::Data { object: from.object.clone(), offset, len: length }];
+        let build = || {
+            let (standing, _) = self.engine.state.standing();
+            let differs = matches!(standing, Standing::Session(_)) && self.engine.knowledge.is_dirty(&source);
+            if differs || self.attributes(from)?.size < end {
+                return Err(Errno::XDEV);
+            }
+            let time = file_time();
+            Ok(Op::Copy {
+                source: from.id,
+                source_offset: offset,
+                id: to.id,
+                offset: to_offset,
+                length,
+                time,
+                mode: None,
+            })
+        };
+        let mut keys = Keys::data(to.id.0, to_offset, to_end, false);
+        keys.push(Key::range(from.id.0, offset, end).shared());
+        self.engine.run(&Task { keys, subjects: &[from, to], excluded: false, build: &build })?;
+        Ok(Reply::Written(u32::try_from(length).unwrap_or(0)))
+    }
+
+    pub(super) fn seek(&self, handle: u64, offset: u64, whence: u32) -> Result<Reply, Errno> {
+        let open = self.file(handle)?;
+        let position = match whence.cast_signed() {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::INVAL),
+        };
+        Ok(Reply::Position(rustix::fs::seek(&*open.file, position)?))
+    }
+}
+
+/// As the kernel does when an unprivileged process changes content: setgid without group execution is mandatory
+/// locking, not a privilege.
+pub(super) const fn without_privileges(mode: u32) -> u32 {
+    let mode = mode & !libc::S_ISUID;
+    if mode & libc::S_IXGRP != 0 { mode & !libc::S_ISGID } else { mode }
+}

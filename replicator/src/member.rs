@@ -1,0 +1,381 @@
+//! This node's part in the sessions of the module: what the data plane needs of the rest of the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use safe_proto::replication::{Frame, KeepAlive, Progress as ProgressReport};
+use safe_replication::op::ObjectId;
+use tokio::sync::mpsc;
+
+use crate::agent::Agent;
+use crate::apply::Applier;
+use crate::attend::{Joining, Order, attend};
+use crate::backing::Backing;
+use crate::knowledge::Knowledge;
+use crate::operation::Engine;
+use crate::progress::Progress;
+use crate::report::{Report, Reports};
+use crate::resync::{Outcome, Plan, Resync};
+use crate::session::{Session, SessionName};
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::state::State;
+use crate::throttle::Throttle;
+use crate::tls::Tls;
+
+/// Connections of the other node, as the agent passes them.
+pub type Arrivals = Arc<tokio::sync::Mutex<mpsc::Receiver<std::net::TcpStream>>>;
+
+/// A node's part in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Sends operations; source of the resync.
+    Primary,
+    /// Carries them out.
+    Secondary,
+}
+
+/// The session that there is.
+struct Current {
+    name: SessionName,
+    role: Role,
+    orders: mpsc::Sender<Order>,
+    session: Option<Arc<Session>>,
+}
+
+/// A resync under way.
+struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// See the module.
+pub struct Member {
+    settings: ArcSwap<Settings>,
+    tls: ArcSwap<Tls>,
+    /// The way to the agent.
+    pub reports: Arc<Reports>,
+    /// What is allowed.
+    pub state: Arc<State>,
+    /// The agent, or since when it is gone.
+    pub agent: Arc<Agent>,
+    /// Connections of the other node, as the agent passes them.
+    pub arrivals: Arrivals,
+    backing: Backing,
+    engine: Arc<Engine>,
+    knowledge: Arc<Knowledge>,
+    current: Mutex<Option<Current>>,
+    applier: Mutex<Option<Applier>>,
+    resync: Mutex<Option<Running>>,
+    peer_gone: AtomicBool,
+    peer_fenced: AtomicBool,
+}
+
+impl Member {
+    /// Takes part in nothing yet.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        tls: Tls,
+        backing: Backing,
+        engine: Arc<Engine>,
+        agent: Arc<Agent>,
+        arrivals: Arrivals,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: ArcSwap::from_pointee(settings),
+            tls: ArcSwap::from_pointee(tls),
+            reports: Arc::clone(&engine.reports),
+            state: Arc::clone(&engine.state),
+            knowledge: Arc::clone(&engine.knowledge),
+            agent,
+            arrivals,
+            backing,
+            engine,
+            current: Mutex::default(),
+            applier: Mutex::default(),
+            resync: Mutex::default(),
+            peer_gone: AtomicBool::new(false),
+            peer_fenced: AtomicBool::new(false),
+        })
+    }
+
+    /// Present settings.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Present certificates.
+    pub fn tls(&self) -> Arc<Tls> {
+        self.tls.load_full()
+    }
+
+    /// New settings and certificates, for what begins from now on.
+    pub fn configure(&self, settings: Settings, tls: Tls) {
+        self.settings.store(Arc::new(settings));
+        self.tls.store(Arc::new(tls));
+    }
+
+    /// Begins a session, unless there is one.
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub fn join(self: &Arc<Self>, plane: &tokio::runtime::Handle, joining: Joining) -> Result<(), String> {
+        let mut current = self.current.lock();
+        if let Some(other) = current.as_ref() {
+            return Err(format!("there is a session already: {:?}", other.name));
+        }
+        let (orders, receiver) = mpsc::channel(16);
+        *current = Some(Current { name: joining.name, role: joining.role, orders, session: None });
+        plane.spawn(attend(Arc::clone(self), joining, receiver));
+        Ok(())
+    }
+
+    /// Gives an order to the session with this name. False: there is none.
+    pub fn order(&self, name: SessionName, order: Order) -> bool {
+        let current = self.current.lock();
+        current
+            .as_ref()
+            .filter(|current| current.name == name)
+            .is_some_and(|current| current.orders.try_send(order).is_ok())
+    }
+
+    /// The session, this node's role in it, and whether it is up.
+    #[must_use]
+    pub fn session(&self) -> Option<(SessionName, Role, Option<Arc<Session>>)> {
+        self.current.lock().as_ref().map(|current| (current.name, current.role, current.session.clone()))
+    }
+
+    /// The session has ended in every respect.
+    pub fn session_over(&self, name: SessionName) {
+        let mut current = self.current.lock();
+        if current.as_ref().is_some_and(|current| current.name == name) {
+            *current = None;
+        }
+    }
+
+    /// A session with the next serial.
+    pub fn new_session(&self, name: SessionName, outgoing: mpsc::Sender<Frame>) -> Arc<Session> {
+        let session = Session::new(self.engine.next_serial(), name, outgoing);
+        if let Some(current) = self.current.lock().as_mut() {
+            current.session = Some(Arc::clone(&session));
+        }
+        session
+    }
+
+    /// The handshake is done: takes up the role.
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub async fn begin(self: &Arc<Self>, session: &Arc<Session>, joining: Joining) -> Result<(), String> {
+        self.peer_gone.store(false, Ordering::Relaxed);
+        self.peer_fenced.store(false, Ordering::Relaxed);
+        let (own, session) = (Arc::clone(self), Arc::clone(session));
+        blocking(move || match joining.role {
+            Role::Primary => {
+                own.knowledge.apart().map_err(|error| format!("the journal cannot be written: {error}"))?;
+                own.state.attach(Arc::clone(&session));
+                own.start_resync(&session, joining.plan)
+            }
+            Role::Secondary => own.start_applier(&session),
+        })
+        .await
+    }
+
+    fn start_applier(&self, session: &Arc<Session>) -> Result<(), String> {
+        let (reports, name, own) = (Arc::clone(&self.reports), session.name, Arc::downgrade(session));
+        let knowledge = Arc::clone(&self.knowledge);
+        let on_step = Box::new(move || {
+            if let Some(session) = own.upgrade() {
+                session.in_step.store(true, Ordering::Release);
+            }
+            // What this node knew to differ was sent to the source and came back repaired.
+            knowledge.in_step_as_target();
+            reports.send(Report::InStep(crate::control::session_id(name)));
+        });
+        let (knowledge, reports) = (Arc::clone(&self.knowledge), Arc::clone(&self.reports));
+        let applier = Applier::start(self.backing.clone(), Arc::clone(session), knowledge, reports, on_step);
+        *self.applier.lock() = Some(applier.map_err(|error| format!("cannot start the workers: {error}"))?);
+        Ok(())
+    }
+
+    fn start_resync(self: &Arc<Self>, session: &Arc<Session>, plan: u32) -> Result<(), String> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (own, session, stopped) = (Arc::clone(self), Arc::clone(session), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("resync".into())
+            .spawn(move || own.resync(&session, plan, &stopped))
+            .map_err(|error| format!("cannot start the resync: {error}"))?;
+        *self.resync.lock() = Some(Running { stop, thread });
+        Ok(())
+    }
+
+    fn resync(&self, session: &Arc<Session>, plan: u32, stop: &AtomicBool) {
+        let progress = Progress::default();
+        let throttle = Throttle::new(self.settings().bandwidth_limit);
+        let source = Source { engine: &self.engine, session };
+        let work = Resync {
+            link: &source,
+            knowledge: &self.knowledge,
+            backing: &self.backing,
+            progress: &progress,
+            throttle: &throttle,
+            stop,
+        };
+        let order = if plan == FULL { Plan::Full } else { Plan::Delta };
+        let done = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    std::thread::park_timeout(Duration::from_millis(250));
+                    self.reports.hint(Report::Progress(figures(&progress, plan, false)));
+                }
+            });
+            let outcome = work.run(order);
+            done.store(true, Ordering::Release);
+            watch.thread().unpark();
+            outcome
+        });
+        self.reports.send(Report::Progress(figures(&progress, plan, true)));
+        match outcome {
+            Outcome::InStep => {
+                session.in_step.store(true, Ordering::Release);
+                self.reports.send(Report::InStep(crate::control::session_id(session.name)));
+            }
+            Outcome::Lost(reason) => tracing::info!(reason, "resync interrupted"),
+            Outcome::Failed(reason) => session.lose(&format!("resync failed: {reason}")),
+        }
+    }
+
+    /// The session ended: joins everything that worked for it, and marks what may be on one node only.
+    ///
+    /// # Errors
+    /// The marks cannot be written.
+    pub async fn finish(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), String> {
+        let (own, session) = (Arc::clone(self), Arc::clone(session));
+        blocking(move || own.end_role(&session)).await
+    }
+
+    fn end_role(&self, session: &Session) -> Result<(), String> {
+        self.state.detach();
+        let running = self.resync.lock().take();
+        if let Some(running) = running {
+            running.stop.store(true, Ordering::Release);
+            if running.thread.join().is_err() {
+                tracing::error!("the resync panicked");
+            }
+        }
+        let journal = |error: std::io::Error| format!("the journal cannot be written: {error}");
+        let mut changes = session.uncertain();
+        changes.extend(crate::change::places(&changes, &self.engine.nodes));
+        self.knowledge.mark(&changes).map_err(journal)?;
+        self.knowledge.apart().map_err(journal)?;
+        let applier = self.applier.lock().take();
+        if let Some(applier) = applier {
+            applier.close().map_err(journal)?;
+        }
+        Ok(())
+    }
+
+    /// Exchanges the roles; no operation is under way.
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub async fn turn(self: &Arc<Self>, session: &Arc<Session>, role: Role) -> Result<(), String> {
+        if self.session().is_some_and(|(_, current, _)| current == role) {
+            return Ok(());
+        }
+        let (own, kept) = (Arc::clone(self), Arc::clone(session));
+        blocking(move || {
+            own.end_role(&kept)?;
+            own.engine.nodes.clear();
+            match role {
+                Role::Primary => {
+                    // Equal copies, nothing under way: objects can be named to the other node at once.
+                    if own.knowledge.take_names().is_some() {
+                        return Err("roles cannot be exchanged while names differ".into());
+                    }
+                    own.state.attach(Arc::clone(&kept));
+                    Ok(())
+                }
+                Role::Secondary => own.start_applier(&kept),
+            }
+        })
+        .await?;
+        if let Some(current) = self.current.lock().as_mut() {
+            current.role = role;
+        }
+        Ok(())
+    }
+
+    /// Hands something to the workers of the secondary.
+    ///
+    /// # Errors
+    /// This node is not the secondary, or what the workers say.
+    pub fn with_applier(
+        &self,
+        hand: impl FnOnce(&Applier) -> Result<(), &'static str>,
+    ) -> Result<(), String> {
+        match self.applier.lock().as_ref() {
+            Some(applier) => hand(applier).map_err(str::to_owned),
+            None => Err("an operation came to a node that is not the secondary".into()),
+        }
+    }
+
+    /// What the other side may forget.
+    #[must_use]
+    pub fn take_released(&self, serial: u64) -> Vec<ObjectId> {
+        self.engine.nodes.take_released(serial)
+    }
+
+    /// For how long the agent has been gone.
+    #[must_use]
+    pub fn agent_gone(&self) -> Option<Duration> {
+        self.agent.gone()
+    }
+
+    /// No answer leaves any more.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.agent.is_fenced()
+    }
+
+    /// What the other replicator says of itself.
+    pub fn peer_says(&self, session: &Session, alive: &KeepAlive) {
+        if let Some(gone) = alive.agent_gone_ms {
+            self.peer_gone.store(true, Ordering::Relaxed);
+            self.reports.hint(Report::PeerAgentGone(gone.max(1)));
+        } else if self.peer_gone.swap(false, Ordering::Relaxed) {
+            self.reports.send(Report::PeerAgentGone(0));
+        }
+        if alive.fenced && !self.peer_fenced.swap(true, Ordering::Relaxed) {
+            self.reports.send(Report::PeerFenced(crate::control::session_id(session.name)));
+        }
+    }
+}
+
+const FULL: u32 = 3;
+
+fn figures(progress: &Progress, plan: u32, done: bool) -> ProgressReport {
+    let figures = progress.figures();
+    ProgressReport {
+        plan: i32::try_from(plan).unwrap_or(0),
+        files_done: figures.files_done,
+        files_total: figures.files_total,
+        bytes_done: figures.bytes_done,
+        bytes_total: figures.bytes_total,
+        bytes_sent: figures.bytes_sent,
+        rate: figures.rate,
+        eta_s: figures.eta_s,
+        done,
+    }
+}
+
+/// Runs what may wait for a disk beside the data plane.
+async fn blocking(work: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(format!("a worker panicked: {error}")))
+}

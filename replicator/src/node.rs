@@ -1,0 +1,428 @@
+//! The objects that are in use: by the kernel, which names them by number, or by a session, where the same number is
+//! the id of the object.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use safe_replication::object::{Kind, Object};
+use safe_replication::op::{Number, ObjectId};
+
+use crate::backing::{Backing, Found, Root};
+use crate::carry::Objects;
+use crate::linux::handle::magic_path;
+
+/// One object in use.
+#[derive(Debug)]
+pub struct Node {
+    /// Number in this process, and id in every session; never reused.
+    pub id: ObjectId,
+    /// What names it among the files below.
+    pub object: Object,
+    /// It is, or lies below, something that is not replicated.
+    pub excluded: bool,
+    /// Serial of the session in which the other node knows the id; 0: none.
+    pub bound: AtomicU64,
+    state: Mutex<State>,
+    /// Number of the last operation that set the modification time; held while it is set.
+    stamp: Mutex<Number>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many times the kernel was told of it.
+    lookups: u64,
+    /// Names under which it was found or made; the last one is the newest.
+    places: Vec<(ObjectId, Bytes)>,
+    /// Keeps it alive after its last name is gone.
+    pin: Option<Arc<OwnedFd>>,
+    /// A descriptor for reading and writing that somebody has open.
+    file: Weak<OwnedFd>,
+}
+
+/// More names than this are not remembered: the object is found through any of them.
+const PLACES: usize = 16;
+/// Files kept open in case they are written again.
+const OPEN_FILES: usize = 256;
+/// Numbers below belong to the roots.
+const FIRST: u64 = 1 << 16;
+
+impl Node {
+    fn new(id: ObjectId, object: Object, excluded: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            object,
+            excluded,
+            bound: AtomicU64::new(0),
+            state: Mutex::default(),
+            stamp: Mutex::default(),
+        })
+    }
+
+    /// It is a directory.
+    #[must_use]
+    pub const fn is_directory(&self) -> bool {
+        self.object.kind.is_directory()
+    }
+
+    /// Names under which it was seen, newest first.
+    #[must_use]
+    pub fn places(&self) -> Vec<(ObjectId, Bytes)> {
+        self.state.lock().places.iter().rev().cloned().collect()
+    }
+
+    /// A descriptor for reading and writing exists as long as its owner keeps it.
+    pub fn lend(&self, file: &Arc<OwnedFd>) {
+        self.state.lock().file = Arc::downgrade(file);
+    }
+
+    fn is_at(&self, place: (ObjectId, &Bytes)) -> bool {
+        self.state.lock().places.iter().any(|(dir, name)| (*dir, name) == place)
+    }
+
+    fn moved(&self, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>) {
+        let mut state = self.state.lock();
+        state.places.retain(|(dir, name)| Some((*dir, name)) != from && Some((*dir, name)) != to);
+        if let Some((dir, name)) = to {
+            if state.places.len() >= PLACES {
+                state.places.remove(0);
+            }
+            state.places.push((dir, name.clone()));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_id: HashMap<ObjectId, Arc<Node>>,
+    by_object: HashMap<Object, Arc<Node>>,
+}
+
+/// All objects in use.
+#[derive(Debug)]
+pub struct Nodes {
+    backing: Backing,
+    tables: Mutex<Tables>,
+    next: AtomicU64,
+    open: Mutex<VecDeque<(ObjectId, Arc<OwnedFd>)>>,
+    /// Objects that the other node may forget.
+    released: Mutex<Vec<(u64, ObjectId)>>,
+}
+
+impl Nodes {
+    /// Knows only the roots.
+    #[must_use]
+    pub fn new(backing: Backing) -> Self {
+        let mut tables = Tables::default();
+        for root in backing.roots.iter() {
+            let node = Node::new(ObjectId::root(root.index.into()), root.object.clone(), false);
+            tables.by_id.insert(node.id, Arc::clone(&node));
+            tables.by_object.insert(root.object.clone(), node);
+        }
+        Self {
+            backing,
+            tables: Mutex::new(tables),
+            next: AtomicU64::new(FIRST),
+            open: Mutex::default(),
+            released: Mutex::default(),
+        }
+    }
+
+    /// A number that was never used.
+    pub fn fresh_id(&self) -> ObjectId {
+        ObjectId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node with this number.
+    ///
+    /// # Errors
+    /// `ESTALE`: there is none.
+    pub fn get(&self, id: ObjectId) -> Result<Arc<Node>, Errno> {
+        self.tables.lock().by_id.get(&id).cloned().ok_or(Errno::STALE)
+    }
+
+    /// The node of an object, if it is in use.
+    #[must_use]
+    pub fn find(&self, object: &Object) -> Option<Arc<Node>> {
+        self.tables.lock().by_object.get(object).cloned()
+    }
+
+    /// The node of an object that was found at a name; `told`: the kernel is told of it now.
+    pub fn remember(&self, object: Object, place: Option<(&Arc<Node>, &Bytes)>, told: bool) -> Arc<Node> {
+        let excluded = place.is_some_and(|(parent, name)| self.is_excluded(parent, name));
+        let mut tables = self.tables.lock();
+        let node = tables.by_object.get(&object).cloned().unwrap_or_else(|| {
+            let node = Node::new(self.fresh_id(), object.clone(), excluded);
+            tables.by_id.insert(node.id, Arc::clone(&node));
+            tables.by_object.insert(object, Arc::clone(&node));
+            node
+        });
+        if told {
+            node.state.lock().lookups += 1;
+        }
+        drop(tables);
+        if let Some((parent, name)) = place
+            && !node.is_at((parent.id, name))
+        {
+            node.moved(None, Some((parent.id, name)));
+        }
+        node
+    }
+
+    /// The kernel was told of a node (after a creation).
+    pub fn tell(&self, node: &Node) {
+        node.state.lock().lookups += 1;
+    }
+
+    /// The kernel forgets what it was told so many times.
+    pub fn forget(&self, id: ObjectId, count: u64) {
+        let Ok(node) = self.get(id) else { return };
+        let unused = {
+            let mut state = node.state.lock();
+            state.lookups = state.lookups.saturating_sub(count);
+            state.lookups == 0
+        };
+        if unused {
+            self.release(node);
+        }
+    }
+
+    /// Drops a node that nobody uses: neither the kernel nor another holder of the reference.
+    pub fn release(&self, node: Arc<Node>) {
+        if node.id.0 < FIRST {
+            return;
+        }
+        let mut tables = self.tables.lock();
+        // Both tables and the caller.
+        if Arc::strong_count(&node) > 3 || node.state.lock().lookups > 0 {
+            return;
+        }
+        tables.by_id.remove(&node.id);
+        tables.by_object.remove(&node.object);
+        drop(tables);
+        self.open.lock().retain(|(id, _)| *id != node.id);
+        let serial = node.bound.load(Ordering::Acquire);
+        if serial != 0 {
+            self.released.lock().push((serial, node.id));
+        }
+    }
+
+    /// What was released since the last call and was known to the other node in the session with this serial.
+    #[must_use]
+    pub fn take_released(&self, serial: u64) -> Vec<ObjectId> {
+        let released = std::mem::take(&mut *self.released.lock());
+        released.into_iter().filter(|(bound, _)| *bound == serial).map(|(_, id)| id).collect()
+    }
+
+    /// Forgets everything but the roots: the mounts are gone, or the session is.
+    pub fn clear(&self) {
+        let mut tables = self.tables.lock();
+        tables.by_id.retain(|id, _| id.0 < FIRST);
+        tables.by_object.retain(|_, node| node.id.0 < FIRST);
+        for root in self.backing.roots.iter() {
+            if let Some(node) = tables.by_id.get(&ObjectId::root(root.index.into())) {
+                *node.stamp.lock() = Number::default();
+            }
+        }
+        drop(tables);
+        self.open.lock().clear();
+        self.released.lock().clear();
+    }
+
+    /// Path below the root, if the names above are known.
+    #[must_use]
+    pub fn path_below(&self, node: &Node) -> Option<Vec<Bytes>> {
+        let mut names = Vec::new();
+        let mut at = node.places();
+        let mut id = node.id;
+        while id.0 >= FIRST {
+            let (parent, name) = at.into_iter().next()?;
+            names.push(name);
+            let parent = self.get(parent).ok()?;
+            (at, id) = (parent.places(), parent.id);
+            if names.len() > 4096 {
+                return None;
+            }
+        }
+        names.reverse();
+        Some(names)
+    }
+
+    /// Whether this name in a directory is not replicated.
+    #[must_use]
+    pub fn is_excluded(&self, parent: &Node, name: &[u8]) -> bool {
+        if parent.excluded {
+            return true;
+        }
+        let Some(root) = self.backing.roots.get(usize::from(parent.object.root)) else { return false };
+        if root.exclude.is_empty() {
+            return false;
+        }
+        root.exclude.matches(&self.joined(parent, name))
+    }
+
+    /// The path of a name below the root, as globs see it.
+    #[must_use]
+    pub fn joined(&self, parent: &Node, name: &[u8]) -> Vec<u8> {
+        let mut path = Vec::new();
+        for part in self.path_below(parent).unwrap_or_default() {
+            path.extend_from_slice(&part);
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// The directory that holds the object.
+    #[must_use]
+    pub fn root_of(&self, node: &Node) -> &Root {
+        &self.backing.roots[usize::from(node.object.root)]
+    }
+
+    /// Opens an object with these flags, even if its last name is gone.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self, node: &Node, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let pin = node.state.lock().pin.clone();
+        match pin {
+            Some(pin) if flags.contains(OFlags::PATH) => rustix::io::fcntl_dupfd_cloexec(&*pin, 0),
+            Some(pin) => rustix::fs::open(magic_path(pin.as_fd()), flags | OFlags::CLOEXEC, Mode::empty()),
+            None => match self.root_of(node).open(&node.object, flags) {
+                // It was pinned and unlinked in between.
+                Err(Errno::STALE) if node.state.lock().pin.is_some() => self.open(node, flags),
+                other => other,
+            },
+        }
+    }
+
+    /// The object, opened only to name it.
+    ///
+    /// # Errors
+    /// `ESTALE` if it is gone.
+    pub fn open_path(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(pin) = &node.state.lock().pin {
+            return Ok(Arc::clone(pin));
+        }
+        self.open(node, OFlags::PATH | OFlags::NOFOLLOW).map(Arc::new)
+    }
+
+    /// A regular file for reading and writing.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_file(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
+        if node.object.kind != Kind::File {
+            return Err(Errno::INVAL);
+        }
+        if let Some(file) = node.state.lock().file.upgrade() {
+            return Ok(file);
+        }
+        let file = Arc::new(self.open(node, OFlags::RDWR)?);
+        self.keep_open(node, &file);
+        Ok(file)
+    }
+
+    fn keep_open(&self, node: &Node, file: &Arc<OwnedFd>) {
+        node.lend(file);
+        let mut open = self.open.lock();
+        if open.len() >= OPEN_FILES {
+            open.pop_front();
+        }
+        open.push_back((node.id, Arc::clone(file)));
+    }
+}
+
+impl Objects for Nodes {
+    fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    fn root(&self, id: ObjectId) -> Result<&Root, Errno> {
+        let index = usize::from(self.get(id)?.object.root);
+        self.backing.roots.get(index).ok_or(Errno::STALE)
+    }
+
+    fn path(&self, id: ObjectId) -> Result<Arc<OwnedFd>, Errno> {
+        self.open_path(&*self.get(id)?)
+    }
+
+    fn file(&self, id: ObjectId) -> Result<Arc<OwnedFd>, Errno> {
+        self.open_file(&*self.get(id)?)
+    }
+
+    fn pin(&self, id: ObjectId) -> Result<(), Errno> {
+        let node = self.get(id)?;
+        if node.state.lock().pin.is_none() {
+            let path = Arc::new(self.open(&node, OFlags::PATH | OFlags::NOFOLLOW)?);
+            node.state.lock().pin = Some(path);
+        }
+        self.open.lock().retain(|(open, _)| *open != id);
+        Ok(())
+    }
+
+    fn stamp(
+        &self,
+        id: ObjectId,
+        number: Number,
+        set: &mut dyn FnMut() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let node = self.get(id)?;
+        let mut last = node.stamp.lock();
+        if number > *last {
+            set()?;
+            *last = number;
+        }
+        Ok(())
+    }
+
+    fn bound(
+        &self,
+        id: ObjectId,
+        found: Found,
+        file: Option<OwnedFd>,
+        place: (ObjectId, &Bytes),
+    ) -> Result<(), Errno> {
+        let parent = self.get(place.0)?;
+        let excluded = self.is_excluded(&parent, place.1);
+        let mut tables = self.tables.lock();
+        if tables.by_id.contains_key(&id) {
+            return Err(Errno::EXIST);
+        }
+        let node = Node::new(id, found.object.clone(), excluded);
+        node.moved(None, Some(place));
+        tables.by_id.insert(id, Arc::clone(&node));
+        // A second name of an object that already has an id, or one that was removed and whose handle came back: the
+        // newest one is found.
+        tables.by_object.insert(found.object, Arc::clone(&node));
+        drop(tables);
+        if let Some(file) = file {
+            // Whoever creates a file is about to write it.
+            self.keep_open(&node, &Arc::new(file));
+        }
+        Ok(())
+    }
+
+    fn unbound(&self, id: ObjectId) {
+        let mut tables = self.tables.lock();
+        if id.0 >= FIRST
+            && let Some(node) = tables.by_id.remove(&id)
+            && tables.by_object.get(&node.object).is_some_and(|other| other.id == id)
+        {
+            tables.by_object.remove(&node.object);
+        }
+        drop(tables);
+        self.open.lock().retain(|(open, _)| *open != id);
+    }
+
+    fn renamed(&self, id: ObjectId, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>) {
+        if let Ok(node) = self.get(id) {
+            node.moved(from, to);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! One changing operation of the application: hold its keys, decide, the other node first, then here, then reply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use safe_replication::dirty::Change;
+use safe_replication::key::{Key, Keys};
+use safe_replication::op::{Number, ObjectId, Op};
+
+use crate::backing::{attributes, errno, mode_of};
+use crate::carry::{Objects as _, carry_out};
+use crate::change::{changes, places};
+use crate::keys::Locks;
+use crate::knowledge::{Knowledge, Stage};
+use crate::node::{Node, Nodes};
+use crate::report::{Report, Reports};
+use crate::resync::link::Failure;
+use crate::session::Session;
+use crate::state::{Standing, State};
+
+/// Carries out changing operations.
+#[derive(Debug)]
+pub struct Engine {
+    /// The objects in use by the kernel and by sessions in which this node is the primary.
+    pub nodes: Arc<Nodes>,
+    /// What is allowed.
+    pub state: Arc<State>,
+    /// How the copies differ.
+    pub knowledge: Arc<Knowledge>,
+    /// Who holds which keys.
+    pub locks: Locks,
+    /// The way to the agent.
+    pub reports: Arc<Reports>,
+    /// Serial of the last session and count of operations without one, for the order of times.
+    serial: AtomicU64,
+    alone: AtomicU64,
+}
+
+/// One operation to carry out.
+pub struct Task<'a> {
+    /// What it conflicts on.
+    pub keys: Keys,
+    /// Objects that it names by id.
+    pub subjects: &'a [&'a Arc<Node>],
+    /// It is on something that is not replicated.
+    pub excluded: bool,
+    /// Called under the keys, perhaps several times: checks that the operation is possible here, and says what it is.
+    pub build: &'a dyn Fn() -> Result<Op, Errno>,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Done,
+    /// The session ended in between: decide again.
+    Again,
+    /// The application gets this; both nodes are as before, or what differs is marked.
+    Failed(Errno),
+    /// The two nodes differ by this operation, and it is marked: this may be answered once the other one cannot serve.
+    Differ(Result<(), Errno>),
+}
+
+/// What can be done about an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// The other node knows it.
+    Yes,
+    /// Not now: something above it differs, or the session has ended.
+    No,
+    /// The object has no name any more: nothing about it is replicated.
+    Nameless,
+}
+
+/// Bits of a number below the serial of its session.
+const SERIAL: u32 = 44;
+/// Set in numbers of operations carried out alone: they follow those of the session before them.
+const ALONE: u64 = 1 << 43;
+
+impl Engine {
+    /// Nothing is under way.
+    #[must_use]
+    pub fn new(
+        nodes: Arc<Nodes>,
+        state: Arc<State>,
+        knowledge: Arc<Knowledge>,
+        reports: Arc<Reports>,
+    ) -> Self {
+        let (locks, serial, alone) = (Locks::default(), AtomicU64::new(0), AtomicU64::new(0));
+        Self { nodes, state, knowledge, locks, reports, serial, alone }
+    }
+
+    /// The serial of a new session.
+    pub fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Carries out an operation; returns when it may be acknowledged.
+    ///
+    /// # Errors
+    /// What the application gets.
+    pub fn run(&self, task: &Task<'_>) -> Result<(), Errno> {
+        let mut keys = task.keys;
+        keys.push_any();
+        if task.excluded || task.subjects.iter().any(|node| node.excluded) {
+            let _held = self.locks.hold(keys.as_slice());
+            return self.carry_out_alone(&(task.build)()?);
+        }
+        loop {
+            let (_, mark) = self.state.standing();
+            match self.attempt(task, keys.as_slice())? {
+                Attempt::Done => return self.state.may_acknowledge(),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Differ(_) => return Err(Errno::IO),
+                Attempt::Again => self.state.wait(mark)?,
+            }
+        }
+    }
+
+    fn attempt(&self, task: &Task<'_>, keys: &[Key]) -> Result<Attempt, Errno> {
+        let mut bound = Bound::Yes;
+        if let (Standing::Session(session), _) = self.state.standing() {
+            bound = self.bind_all(&session, task.subjects);
+        }
+        let held = self.locks.hold(keys);
+        // Again, now that nothing of the operation can change: a session may have come or gone while waiting.
+        let (standing, _) = self.state.standing();
+        let op = (task.build)()?;
+        if bound == Bound::Nameless {
+            return self.carry_out_alone(&op).map(|()| Attempt::Done);
+        }
+        let changes = changes(&op, &self.nodes);
+        if let Standing::Session(session) = standing
+            && bound == Bound::Yes
+            && self.all_bound(&session, task.subjects)
+            && !self.knowledge.is_dirty(&changes)
+        {
+            let attempt = self.synchronously(&session, &op, &changes);
+            drop(held);
+            return Ok(match attempt {
+                Attempt::Differ(result) => {
+                    self.await_repair(&session, &changes)?;
+                    result.map_or_else(Attempt::Failed, |()| Attempt::Done)
+                }
+                other => other,
+            });
+        }
+        if self.state.settled().is_none() {
+            return Ok(Attempt::Again);
+        }
+        self.mark(&changes)?;
+        self.carry_out_alone(&op)?;
+        if let Some(lineage) = self.state.first_alone() {
+            self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
+        }
+        Ok(Attempt::Done)
+    }
+
+    /// The other node first, then here.
+    fn synchronously(&self, session: &Arc<Session>, op: &Op, changes: &[Change]) -> Attempt {
+        let sent = without_unbound(op, |id| self.nodes.get(id).is_ok_and(|node| is_bound(session, &node)));
+        let Ok((number, waiter)) = session.send(&sent, changes) else { return Attempt::Again };
+        let remote = match waiter.wait() {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(code)) => Err(Errno::from_raw_os_error(code)),
+            // It may have been done there or not; the end of the session sees to the marks.
+            Err(Failure::Lost(_)) => return Attempt::Again,
+        };
+        let stamp = Number(session.serial << SERIAL | number.0);
+        let local = match remote {
+            // Part of the content may have been written there.
+            Err(error) if op.payload() > 0 => Err(error),
+            _ => carry_out(&*self.nodes, stamp, op),
+        };
+        if local == remote && (local.is_ok() || op.payload() == 0) {
+            session.carried_out(number);
+            if let Op::Create { id, .. } = op
+                && let Ok(node) = self.nodes.get(*id)
+            {
+                node.bound.store(session.serial, Ordering::Release);
+            }
+            return local.map_or_else(Attempt::Failed, |()| Attempt::Done);
+        }
+        self.differ(session, op, changes, local, remote)
+    }
+
+    /// The result is not the same on both nodes: the session ends, and the changes are marked.
+    fn differ(
+        &self,
+        session: &Session,
+        op: &Op,
+        changes: &[Change],
+        local: Result<(), Errno>,
+        remote: Result<(), Errno>,
+    ) -> Attempt {
+        let said =
+            |result: Result<(), Errno>| result.map_or_else(|error| error.to_string(), |()| "done".into());
+        tracing::warn!(
+            ?op,
+            here = said(local),
+            there = said(remote),
+            "an operation ended differently on both nodes"
+        );
+        if let Err(error) = self.mark(changes) {
+            return Attempt::Failed(error);
+        }
+        session.lose(&match remote {
+            Err(error) => format!("the other node could not carry out an operation: {error}"),
+            Ok(()) => {
+                format!("an operation that the other node has carried out failed here: {}", said(local))
+            }
+        });
+        match remote {
+            // Not done here: decide again, without the other node.
+            Err(_) if op.payload() > 0 => Attempt::Again,
+            _ => Attempt::Differ(local),
+        }
+    }
+
+    /// The application learns of a failure only when the other node cannot serve what it did: it is back in step for
+    /// these changes, or this node goes on without it.
+    fn await_repair(&self, lost: &Arc<Session>, changes: &[Change]) -> Result<(), Errno> {
+        loop {
+            let (standing, mark) = self.state.standing();
+            let repaired = match standing {
+                Standing::Session(session) => {
+                    !Arc::ptr_eq(&session, lost) && !self.knowledge.is_dirty(changes)
+                }
+                Standing::Alone => true,
+                Standing::Neither => false,
+            };
+            if repaired || self.state.settled().is_some() {
+                return Ok(());
+            }
+            self.state.wait(mark)?;
+        }
+    }
+
+    fn carry_out_alone(&self, op: &Op) -> Result<(), Errno> {
+        let count = self.alone.fetch_add(1, Ordering::AcqRel) + 1;
+        let stamp = Number(self.serial.load(Ordering::Acquire) << SERIAL | ALONE | count);
+        carry_out(&*self.nodes, stamp, op)
+    }
+
+    /// Marks changes before they are made, or because it is not known whether they were made on the other node.
+    fn mark(&self, changes: &[Change]) -> Result<(), Errno> {
+        let mut all = changes.to_vec();
+        all.extend(places(changes, &self.nodes));
+        self.knowledge.mark(&all).map_err(|error| {
+            tracing::error!(%error, "cannot write the journal");
+            self.reports.send(Report::DiskFailed(format!("the journal cannot be written: {error}")));
+            errno(error)
+        })
+    }
+
+    /// Makes an object durable on both nodes, or here if this node goes on alone.
+    ///
+    /// # Errors
+    /// The first error of a sync makes this copy inconsistent; it is never tried again.
+    pub fn sync(&self, node: &Arc<Node>, data_only: bool) -> Result<(), Errno> {
+        let op = Op::Sync { id: node.id, data_only };
+        let all = [
+            Change::Data { object: node.object.clone(), offset: 0, len: u64::MAX },
+            Change::Meta { object: node.object.clone() },
+        ];
+        let changes = if node.is_directory() { &all[1..] } else { &all[..] };
+        loop {
+            let (standing, mark) = self.state.standing();
+            let local = match standing {
+                _ if node.excluded => return self.sync_here(&op),
+                Standing::Session(session) => match self.bind(&session, node) {
+                    Bound::Nameless => return self.sync_here(&op),
+                    Bound::Yes if !self.knowledge.is_dirty(changes) => {
+                        // Both at the same time; the slower one counts.
+                        let sent = session.send(&op, &[]);
+                        self.sync_here(&op)?;
+                        let Ok((number, waiter)) = sent else { continue };
+                        let done = waiter.wait();
+                        session.carried_out(number);
+                        match done {
+                            Ok(_) => return self.state.may_acknowledge(),
+                            Err(Failure::Refused(code)) => {
+                                let error = std::io::Error::from_raw_os_error(code);
+                                session.lose(&format!("a sync failed on the other node: {error}"));
+                                false
+                            }
+                            Err(Failure::Lost(_)) => false,
+                        }
+                    }
+                    Bound::Yes | Bound::No => self.state.settled().is_some(),
+                },
+                Standing::Alone => true,
+                Standing::Neither => false,
+            };
+            if local {
+                self.knowledge
+                    .sync_journal()
+                    .map_err(|error| self.disk_failed("the journal", errno(error)))?;
+                return self.sync_here(&op);
+            }
+            self.state.wait(mark)?;
+        }
+    }
+
+    fn sync_here(&self, op: &Op) -> Result<(), Errno> {
+        carry_out(&*self.nodes, Number(0), op).map_err(|error| match error {
+            Errno::STALE => error,
+            _ => self.disk_failed("a file", error),
+        })
+    }
+
+    fn disk_failed(&self, what: &str, error: Errno) -> Errno {
+        tracing::error!(%error, what, "a sync failed: this copy is inconsistent");
+        self.reports.send(Report::DiskFailed(format!("making {what} durable failed: {error}")));
+        if let (Standing::Session(session), _) = self.state.standing() {
+            session.lose(&format!("a sync failed here: {error}"));
+        }
+        Errno::IO
+    }
+
+    fn bind_all(&self, session: &Arc<Session>, subjects: &[&Arc<Node>]) -> Bound {
+        for node in subjects {
+            match self.bind(session, node) {
+                Bound::Yes => {}
+                other => return other,
+            }
+        }
+        Bound::Yes
+    }
+
+    #[expect(clippy::unused_self, reason = "reads beside bind_all")]
+    fn all_bound(&self, session: &Session, subjects: &[&Arc<Node>]) -> bool {
+        subjects.iter().all(|node| is_bound(session, node))
+    }
+
+    /// Lets the other node know the object by its id, and first the directories above it. Holds no keys.
+    fn bind(&self, session: &Arc<Session>, node: &Arc<Node>) -> Bound {
+        if is_bound(session, node) {
+            return Bound::Yes;
+        }
+        if self.knowledge.stage() == Stage::Apart {
+            return Bound::No;
+        }
+        for (parent, name) in node.places() {
+            let Ok(parent) = self.nodes.get(parent) else { continue };
+            if self.bind(session, &parent) != Bound::Yes {
+                continue;
+            }
+            match self.bind_at(session, node, &parent, &name) {
+                Some(true) => return Bound::Yes,
+                Some(false) => return Bound::No,
+                None => {}
+            }
+        }
+        match self.nodes.open_path(node).and_then(|path| attributes(std::os::fd::AsFd::as_fd(&*path))) {
+            Ok(attributes) if attributes.nlink == 0 => Bound::Nameless,
+            Err(Errno::STALE) => Bound::Nameless,
+            _ => {
+                tracing::warn!(object = ?node.object, "no name of an object is known");
+                Bound::No
+            }
+        }
+    }
+
+    /// None: the object is not at this name (any more). False: the session has ended or names differ.
+    fn bind_at(&self, session: &Session, node: &Node, parent: &Arc<Node>, name: &Bytes) -> Option<bool> {
+        let mut keys = Keys::of(&[Key::name(parent.id.0, name), Key::meta(node.id.0)]);
+        keys.push_any();
+        let _held = self.locks.hold(keys.as_slice());
+        if is_bound(session, node) {
+            return Some(true);
+        }
+        if self.knowledge.stage() == Stage::Apart {
+            return Some(false);
+        }
+        let directory = self.nodes.open_path(parent).ok()?;
+        let found = self.nodes.root_of(parent).look_up(std::os::fd::AsFd::as_fd(&*directory), name).ok()?;
+        if found.object != node.object {
+            return None;
+        }
+        let bind =
+            Op::Bind { id: node.id, parent: parent.id, name: name.clone(), kind: mode_of(node.object.kind) };
+        let Ok((number, _)) = session.send(&bind, &[]) else { return Some(false) };
+        session.carried_out(number);
+        node.bound.store(session.serial, Ordering::Release);
+        Some(true)
+    }
+}
+
+/// The other node knows the object by its id in this session.
+pub(crate) fn is_bound(session: &Session, node: &Node) -> bool {
+    node.id.0 <= u64::from(u16::MAX) || node.bound.load(Ordering::Acquire) == session.serial
+}
+
+/// Ids that the other node does not know are left out where an operation can do without them.
+fn without_unbound(op: &Op, is_bound: impl Fn(ObjectId) -> bool) -> Op {
+    let known = |id: ObjectId| if id != ObjectId::NONE && is_bound(id) { id } else { ObjectId::NONE };
+    let mut op = op.clone();
+    match &mut op {
+        Op::Unlink { id, .. } => *id = known(*id),
+        Op::Rename { id, replaced, .. } => {
+            *id = known(*id);
+            *replaced = known(*replaced);
+        }
+        _ => {}
+    }
+    op
+}

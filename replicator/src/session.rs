@@ -1,0 +1,259 @@
+//! One session as the threads that carry out operations see it: numbers, acknowledgements, and its end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use safe_proto::replication::{Frame, frame};
+use safe_replication::dirty::Change;
+use safe_replication::op::{Number, Op};
+use tokio::sync::mpsc;
+
+use crate::clock::Boottime;
+use crate::resync::link::{Answer, Failure, Query};
+use crate::wire;
+
+/// Names a session: the link nonces of the module's first and second node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionName {
+    /// Of the first node.
+    pub first: u64,
+    /// Of the second node.
+    pub second: u64,
+}
+
+/// Most numbered frames under way; more wait their turn.
+const MOST_PENDING: usize = 1024;
+/// Frames queued for the stream: never reached, since what is numbered is bounded and the rest is little.
+pub const QUEUE: usize = 8192;
+
+/// What one operation or question waits on.
+#[derive(Debug, Default)]
+pub struct Waiter {
+    done: Mutex<Option<Result<Option<Answer>, Failure>>>,
+    changed: Condvar,
+}
+
+impl Waiter {
+    fn complete(&self, result: Result<Option<Answer>, Failure>) {
+        *self.done.lock() = Some(result);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the answer. It comes, or the session ends, which its stall and slow timeouts see to.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn wait(&self) -> Result<Option<Answer>, Failure> {
+        let mut done = self.done.lock();
+        loop {
+            if let Some(result) = done.take() {
+                return result;
+            }
+            self.changed.wait(&mut done);
+        }
+    }
+}
+
+struct Pending {
+    waiter: Arc<Waiter>,
+    since: Boottime,
+    /// Payload and kind of a question, to read its answer by.
+    query: Option<Query>,
+}
+
+#[derive(Default)]
+struct Inner {
+    last: u64,
+    pending: BTreeMap<u64, Pending>,
+    /// Numbers whose operation is not both acknowledged and carried out here, and what it changes.
+    open: BTreeMap<u64, Vec<Change>>,
+    lost: Option<String>,
+}
+
+/// See the module.
+pub struct Session {
+    /// Counts the sessions of this process, from 1.
+    pub serial: u64,
+    /// Its name.
+    pub name: SessionName,
+    outgoing: mpsc::Sender<Frame>,
+    inner: Mutex<Inner>,
+    room: Condvar,
+    /// Round trips of the last second: their number and the sum in microseconds.
+    trips: (AtomicU64, AtomicU64),
+    /// The resync has ended.
+    pub in_step: AtomicBool,
+    ended: tokio::sync::Notify,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("serial", &self.serial)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session whose frames leave through `outgoing`.
+    #[must_use]
+    pub fn new(serial: u64, name: SessionName, outgoing: mpsc::Sender<Frame>) -> Arc<Self> {
+        Arc::new(Self {
+            serial,
+            name,
+            outgoing,
+            inner: Mutex::default(),
+            room: Condvar::new(),
+            trips: (AtomicU64::new(0), AtomicU64::new(0)),
+            in_step: AtomicBool::new(false),
+            ended: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// Numbers an operation and sends it. The caller holds its keys until it has called [`Session::carried_out`]; if the
+    /// session ends before, `changes` may be on one node only.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn send(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
+        self.number(None, changes, |number, watermark| {
+            frame::Kind::Operation(wire::operation(number, watermark, op))
+        })
+    }
+
+    /// Numbers a question and sends it.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn ask(&self, query: Query) -> Result<(Number, Arc<Waiter>), Failure> {
+        let question = wire::question(&query);
+        self.number(Some(query), &[], |number, _| frame::Kind::Question(question.numbered(number)))
+    }
+
+    fn number(
+        &self,
+        query: Option<Query>,
+        changes: &[Change],
+        build: impl FnOnce(Number, Number) -> frame::Kind,
+    ) -> Result<(Number, Arc<Waiter>), Failure> {
+        let mut inner = self.inner.lock();
+        while inner.lost.is_none() && inner.pending.len() >= MOST_PENDING {
+            self.room.wait_for(&mut inner, Duration::from_millis(100));
+        }
+        if let Some(reason) = &inner.lost {
+            return Err(Failure::Lost(reason.clone()));
+        }
+        inner.last += 1;
+        let number = Number(inner.last);
+        let watermark = watermark(&inner);
+        if query.is_none() {
+            inner.open.insert(number.0, changes.to_vec());
+        }
+        let waiter = Arc::new(Waiter::default());
+        let pending = Pending { waiter: Arc::clone(&waiter), since: Boottime::now(), query };
+        inner.pending.insert(number.0, pending);
+        // Within the lock, so that frames are in the order of their numbers.
+        if self.outgoing.try_send(Frame { kind: Some(build(number, watermark)) }).is_err() {
+            drop(inner);
+            self.lose("the stream ended");
+            return Err(Failure::Lost("the stream ended".into()));
+        }
+        Ok((number, waiter))
+    }
+
+    /// The operation is acknowledged and carried out here as well.
+    pub fn carried_out(&self, number: Number) {
+        self.inner.lock().open.remove(&number.0);
+    }
+
+    /// What may be on one node only, once the session has ended.
+    #[must_use]
+    pub fn uncertain(&self) -> Vec<Change> {
+        self.inner.lock().open.values().flatten().cloned().collect()
+    }
+
+    /// Every operation up to here was acknowledged and carried out here.
+    #[must_use]
+    pub fn watermark(&self) -> Number {
+        watermark(&self.inner.lock())
+    }
+
+    /// An answer came: when its question was sent. None: nothing was asked under this number, or it is no answer to it,
+    /// which ends the session.
+    #[must_use]
+    pub fn complete(&self, result: safe_proto::replication::Result) -> Option<Boottime> {
+        let mut inner = self.inner.lock();
+        let pending = inner.pending.remove(&result.number)?;
+        if inner.pending.len() + 1 >= MOST_PENDING {
+            self.room.notify_all();
+        }
+        drop(inner);
+        let micros = u64::try_from(pending.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.trips.0.fetch_add(1, Ordering::Relaxed);
+        self.trips.1.fetch_add(micros, Ordering::Relaxed);
+        let answer = wire::result(result, pending.query.as_ref());
+        let valid = !matches!(answer, Err(Failure::Lost(_)));
+        pending.waiter.complete(answer);
+        valid.then_some(pending.since)
+    }
+
+    /// Sends a frame that has no number.
+    pub fn tell(&self, kind: frame::Kind) {
+        if self.outgoing.try_send(Frame { kind: Some(kind) }).is_err() {
+            self.lose("the stream ended");
+        }
+    }
+
+    /// Ends the session: whatever waits for an answer gets none. The first reason counts.
+    pub fn lose(&self, reason: &str) {
+        let mut inner = self.inner.lock();
+        if inner.lost.is_none() {
+            inner.lost = Some(reason.to_owned());
+        }
+        let pending = std::mem::take(&mut inner.pending);
+        let reason = inner.lost.clone().unwrap_or_default();
+        drop(inner);
+        for waiting in pending.into_values() {
+            waiting.waiter.complete(Err(Failure::Lost(reason.clone())));
+        }
+        self.room.notify_all();
+        self.ended.notify_waiters();
+        self.ended.notify_one();
+    }
+
+    /// Why the session ended, once it has.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.inner.lock().lost.clone()
+    }
+
+    /// Returns once the session has ended.
+    pub async fn ended(&self) {
+        while self.lost().is_none() {
+            self.ended.notified().await;
+        }
+    }
+
+    /// Operations under way and how long the oldest one has been.
+    #[must_use]
+    pub fn backlog(&self) -> (u64, Duration) {
+        let inner = self.inner.lock();
+        let oldest = inner.pending.values().next().map_or(Duration::ZERO, |pending| pending.since.elapsed());
+        (inner.pending.len() as u64, oldest)
+    }
+
+    /// Mean round trip since the last call, in microseconds; 0: none.
+    pub fn take_round_trip(&self) -> u32 {
+        let (count, sum) = (self.trips.0.swap(0, Ordering::Relaxed), self.trips.1.swap(0, Ordering::Relaxed));
+        u32::try_from(sum.checked_div(count).unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+}
+
+fn watermark(inner: &Inner) -> Number {
+    Number(inner.open.first_key_value().map_or(inner.last, |(first, _)| first - 1))
+}
