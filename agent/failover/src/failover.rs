@@ -15,6 +15,8 @@
 //!                                       pairing complete             peer lost      settled
 //! ```
 
+use std::collections::VecDeque;
+
 use crate::action::{Action, Record, ReplicatorCommand};
 use crate::commands::Pending;
 use crate::config::{Config, Side};
@@ -38,6 +40,9 @@ use crate::view::{Conceded, Mode, SessionId, View};
 pub struct Failover {
     pub(crate) config: Config,
     pub(crate) hard: HardState,
+    /// What is known to be on disk, and what was handed over to be written since.
+    pub(crate) safe: HardState,
+    pub(crate) written: VecDeque<HardState>,
     /// Serial of the newest hard state known to be durable.
     pub(crate) durable: u64,
     pub(crate) now: Time,
@@ -80,7 +85,7 @@ pub struct Failover {
     pub(crate) preferred_in: Option<SessionId>,
     /// The primary role was offered in this session.
     pub(crate) offer: Option<SessionId>,
-    /// Hard state could not be written: nothing more is decided until a restart of the agent.
+    /// Hard state could not be written: nothing more is decided until it can.
     pub(crate) broken: bool,
     pub(crate) told: Option<View>,
     pub(crate) serial: u64,
@@ -94,6 +99,8 @@ impl Failover {
         let link = identity.link();
         Self {
             durable: hard.serial,
+            safe: hard.clone(),
+            written: VecDeque::new(),
             config,
             hard,
             now: Time::default(),
@@ -152,7 +159,7 @@ impl Failover {
     /// When to call `handle` with `Event::Tick` at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.timers.next(self.now)
     }
 
     fn apply(&mut self, event: Event) {
@@ -168,7 +175,7 @@ impl Failover {
                 self.peer.hear(self.now);
                 self.peer.agent_gone = true;
             }
-            Event::Persisted { serial } => self.durable = self.durable.max(serial),
+            Event::Persisted { serial } => self.apply_persisted(serial),
             Event::PersistFailed => self.apply_persist_failed(),
             Event::Replicator(event) => self.apply_replicator(event),
             Event::AddressesRaised(outcome) => self.apply_raised(outcome),
@@ -186,11 +193,53 @@ impl Failover {
         self.peer.view = Some(view);
     }
 
+    fn apply_persisted(&mut self, serial: u64) {
+        self.durable = self.durable.max(serial);
+        while self.written.front().is_some_and(|hard| hard.serial <= serial) {
+            if let Some(hard) = self.written.pop_front() {
+                self.safe = hard;
+            }
+        }
+        if self.broken && serial == self.hard.serial {
+            self.broken = false;
+            self.record(false, "hard state can be written again");
+            if self.wanted() {
+                self.enter_waiting();
+            }
+        }
+    }
+
+    /// The rest of the batch was dropped: nothing of it happened, and what is on disk is what was confirmed last.
     fn apply_persist_failed(&mut self) {
-        self.record(true, "hard state could not be written: this node fences itself and takes no more part");
-        self.fence("its hard state could not be written");
+        let serial = self.hard.serial;
+        self.hard = HardState { serial, ..self.safe.clone() };
+        self.written.clear();
+        if !self.broken {
+            self.record(true, "hard state could not be written: this node fences itself");
+        }
+        self.leave_role("its hard state could not be written");
+        // Which of its orders the replicator was given is not known.
+        self.leaving = None;
+        if self.replicator.process != Process::Off {
+            self.replicator = Replicator { process: Process::Stopping, ..Replicator::default() };
+            self.replicate(ReplicatorCommand::Kill);
+        }
+        self.service.procedure = None;
+        self.begin_fence("failover");
+        self.closing = None;
+        self.conceded = None;
         self.broken = true;
-        self.block("hard state could not be written; see the log of safed", None);
+        self.timers.set(Timer::Retry, self.now + self.config.start_wait);
+    }
+
+    /// Tries again to write what could not be written.
+    fn rule_broken(&mut self) -> bool {
+        if !self.broken || !self.timers.is_due(Timer::Retry, self.now) {
+            return false;
+        }
+        self.timers.set(Timer::Retry, self.now + self.config.start_wait);
+        self.persist();
+        true
     }
 
     fn apply_replicator(&mut self, event: ReplicatorEvent) {
@@ -227,7 +276,8 @@ impl Failover {
             return;
         }
         for _ in 0..ENOUGH {
-            let changed = self.rule_foreign_lineage()
+            let changed = self.rule_broken()
+                || self.rule_foreign_lineage()
                 || self.rule_concede()
                 || self.rule_session()
                 || self.rule_rights()
@@ -251,6 +301,7 @@ impl Failover {
     /// Writes hard state; whatever follows in the batch stands on it.
     pub(crate) fn persist(&mut self) {
         self.hard.serial += 1;
+        self.written.push_back(self.hard.clone());
         self.out.push(Action::Persist(Box::new(self.hard.clone())));
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::action::{Action, ReplicatorCommand, Script, ScriptRun, State};
 use crate::failover::Failover;
+use crate::replicator::Process;
 use crate::timer::Timer;
 
 /// What of the module is active on this node.
@@ -363,6 +364,8 @@ impl Failover {
                 if self.replicator.alive() {
                     self.service.awaited.fenced = true;
                     self.replicate(ReplicatorCommand::Fence);
+                } else if self.replicator.process == Process::Stopping && self.service.mounted {
+                    self.service.awaited.fenced = true;
                 } else {
                     self.service.mounted = false;
                 }

@@ -98,7 +98,7 @@ impl Failover {
             self.apply_session_gone(id);
         }
         if expected {
-            self.apply_unmounted();
+            self.apply_fenced();
             return;
         }
         self.record(true, "the replicator died");

@@ -102,6 +102,10 @@ impl Failover {
             });
         }
         self.resume(mounted, alone);
+        if self.hard.offered {
+            // Whether the offer was taken is found at a meeting.
+            self.leave_session();
+        }
         self.record(false, "took over the running replicator");
     }
 

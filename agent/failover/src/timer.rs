@@ -59,7 +59,8 @@ impl Timers {
         self.0[timer as usize].is_some_and(|at| at <= now)
     }
 
-    pub(crate) fn next(&self) -> Option<Time> {
-        self.0.iter().flatten().min().copied()
+    /// The next one to go off. One that has gone off was seen by the rules already: they look again at each event.
+    pub(crate) fn next(&self, now: Time) -> Option<Time> {
+        self.0.iter().flatten().filter(|at| **at > now).min().copied()
     }
 }

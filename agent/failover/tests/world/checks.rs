@@ -60,7 +60,8 @@ impl World {
             let what = format!("I1/I3: {} acknowledges but lacks {lost:b}", self.hosts[host].config.node);
             self.oracle.break_(what);
         }
-        if !alone && self.hosts[1 - host].disk.data & bit == 0 {
+        let other = &self.hosts[1 - host];
+        if !alone && other.disk.data & bit == 0 && !other.disk.rebooted {
             self.oracle.break_("I3: acknowledged as on both, the other lacks it".to_owned());
         }
     }
@@ -72,6 +73,15 @@ impl World {
         let settled = machine.replicator.as_ref().and_then(|replicator| replicator.settled);
         if settled.is_some() && !(lineage.settled && lineage.current == settled) {
             let what = format!("{}: settled in the replicator, not on disk", machine.config.node);
+            self.oracle.break_(what);
+        }
+    }
+
+    /// The replicator was told to mount.
+    pub fn check_mount(&mut self, host: usize) {
+        let machine = &self.hosts[host];
+        if !machine.disk.hard.consistent || machine.disk.hard.outdated {
+            let what = format!("I2: {} mounts a copy that is inconsistent or outdated", machine.config.node);
             self.oracle.break_(what);
         }
     }
@@ -182,8 +192,8 @@ impl World {
         let other = &self.hosts[1 - host].disk.hard.lineage;
         let lacks = self.oracle.acked & !disk.data;
         let settled = machine.replicator.as_ref().is_some_and(|replicator| replicator.settled.is_some());
-        if machine.mounted() && (!disk.hard.consistent || disk.hard.outdated) && !self.oracle.forced {
-            return Err(format!("I2: {node} serves a copy that is inconsistent or outdated"));
+        if machine.mounted() && disk.hard.outdated {
+            return Err(format!("I2: {node} serves a copy that is outdated"));
         }
         if machine.mounted() && settled && lacks != 0 && !self.oracle.excused {
             return Err(format!("I3: {node} serves alone but lacks {lacks:b}"));

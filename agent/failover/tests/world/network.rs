@@ -33,8 +33,18 @@ pub struct Packet {
 /// What travels between replicators.
 #[derive(Debug, Clone)]
 pub enum StreamMessage {
-    Op { session: SessionId, bit: Writes },
-    Ack { session: SessionId, bit: Writes },
+    Op {
+        session: SessionId,
+        bit: Writes,
+        sent: Time,
+    },
+    /// `sent`: when the acknowledged operation was sent. Contact counts from there: a host that slept may find an
+    /// old answer in its socket.
+    Ack {
+        session: SessionId,
+        bit: Writes,
+        sent: Time,
+    },
 }
 
 impl World {
@@ -103,6 +113,9 @@ impl World {
         if let Some(echo) = packet.echo {
             self.handle(to, Event::Echoed(echo));
         }
+        if packet.stand_in && packet.life < self.hosts[to].seen.0 {
+            return;
+        }
         if packet.stand_in && packet.view.is_none() {
             self.handle(to, Event::PeerAgentGone);
             return;
@@ -149,7 +162,7 @@ impl World {
         let Some(replicator) = &mut self.hosts[to].replicator else { return };
         let Some(stream) = &mut replicator.stream else { return };
         match message {
-            StreamMessage::Op { session, bit } => {
+            StreamMessage::Op { session, bit, sent } => {
                 if stream.id != session || !stream.up || stream.role != Role::Secondary {
                     return;
                 }
@@ -160,14 +173,14 @@ impl World {
                 let delay = self.upto(self.chance.packet);
                 self.after(
                     delay,
-                    Happening::Stream { to: 1 - to, message: StreamMessage::Ack { session, bit } },
+                    Happening::Stream { to: 1 - to, message: StreamMessage::Ack { session, bit, sent } },
                 );
             }
-            StreamMessage::Ack { session, bit } => {
+            StreamMessage::Ack { session, bit, sent } => {
                 if stream.id != session || !stream.up {
                     return;
                 }
-                stream.contact = now;
+                stream.contact = stream.contact.max(sent);
                 for op in &mut replicator.ops {
                     if op.bit == bit {
                         op.acked = Some(session);

@@ -137,6 +137,7 @@ impl World {
             self.report(host, ReplicatorEvent::MountFailed("device is busy".to_owned()));
             return;
         }
+        self.check_mount(host);
         self.edit(host, |replicator| {
             replicator.mounted = true;
             replicator.fenced = false;
@@ -253,7 +254,7 @@ impl World {
                     }
                 }
                 let delay = self.upto(self.chance.packet);
-                let message = StreamMessage::Op { session: stream.id, bit: op.bit };
+                let message = StreamMessage::Op { session: stream.id, bit: op.bit, sent: now };
                 if self.path() {
                     self.after(delay, Happening::Stream { to: 1 - host, message });
                 }
@@ -354,11 +355,11 @@ impl World {
                 world.hosts[host].replicator.as_ref().and_then(|replicator| replicator.stream.as_ref());
             world.hosts[host].alive() && stream.is_some_and(|stream| stream.id == session && stream.up)
         };
-        if self.hosts[source].replicator_life != life || !live(self, source) || !self.path() {
+        if self.hosts[source].replicator_life != life || !live(self, source) {
             return;
         }
-        if !live(self, target) {
-            // The target's end is not up yet.
+        if !live(self, target) || !self.path() {
+            // The target's end is not up yet, or the stream is stuck.
             self.after(Duration::from_millis(50), Happening::Copy { source, life, session, last });
             return;
         }

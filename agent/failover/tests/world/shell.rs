@@ -13,7 +13,7 @@ use super::{Happening, World};
 
 impl World {
     pub fn start_agent(&mut self, host: usize, start: bool) {
-        if !self.hosts[host].up || self.hosts[host].agent.is_some() {
+        if !self.hosts[host].alive() || self.hosts[host].agent.is_some() {
             return;
         }
         let mut config = self.hosts[host].config.clone();

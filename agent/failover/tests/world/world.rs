@@ -86,6 +86,8 @@ pub struct World {
     sequence: u64,
     /// What is delivered to a frozen host when it wakes.
     asleep: Vec<Happening>,
+    /// Happenings at the present instant: too many, and something turns in circles.
+    circles: u32,
 }
 
 impl World {
@@ -111,6 +113,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             asleep: Vec::new(),
+            circles: 0,
         };
         world.after(Duration::from_millis(50), Happening::Pump);
         world
@@ -147,15 +150,7 @@ impl World {
     /// Lets time pass; stops at a broken invariant.
     pub fn run(&mut self, duration: Duration) -> Result<(), String> {
         let end = self.now + duration;
-        while let Some((&(at, sequence), _)) = self.queue.first_key_value() {
-            if at > end.0 {
-                break;
-            }
-            let Some(what) = self.queue.remove(&(at, sequence)) else { break };
-            self.now = Time(at);
-            self.happen(what);
-            self.check()?;
-        }
+        while self.step(end)? {}
         self.now = end;
         self.check()
     }
@@ -164,16 +159,29 @@ impl World {
     pub fn run_until(&mut self, limit: Duration, met: impl Fn(&Self) -> bool) -> Result<bool, String> {
         let end = self.now + limit;
         while !met(self) {
-            let Some((&(at, sequence), _)) = self.queue.first_key_value() else { return Ok(false) };
-            if at > end.0 {
+            if !self.step(end)? {
                 self.now = end;
                 return Ok(false);
             }
-            let Some(what) = self.queue.remove(&(at, sequence)) else { return Ok(false) };
-            self.now = Time(at);
-            self.happen(what);
-            self.check()?;
         }
+        Ok(true)
+    }
+
+    /// The next happening, if there is one before the end.
+    fn step(&mut self, end: Time) -> Result<bool, String> {
+        const TOO_MANY: u32 = 5000;
+        let Some((&(at, sequence), _)) = self.queue.first_key_value() else { return Ok(false) };
+        if at > end.0 {
+            return Ok(false);
+        }
+        let Some(what) = self.queue.remove(&(at, sequence)) else { return Ok(false) };
+        self.circles = if at == self.now.0 { self.circles + 1 } else { 0 };
+        if self.circles > TOO_MANY {
+            return Err(format!("turns in circles: {what:?}"));
+        }
+        self.now = Time(at);
+        self.happen(what);
+        self.check()?;
         Ok(true)
     }
 
@@ -318,7 +326,7 @@ impl World {
 
     /// The agent dies; the replicator lives on.
     pub fn kill_agent(&mut self, host: usize) {
-        if !self.hosts[host].up || self.hosts[host].agent.is_none() {
+        if !self.hosts[host].alive() || self.hosts[host].agent.is_none() {
             return;
         }
         self.note(host, "agent dies");
@@ -343,7 +351,7 @@ impl World {
 
     /// The replicator dies; its agent sees it.
     pub fn kill_replicator(&mut self, host: usize) {
-        if !self.hosts[host].up || self.hosts[host].replicator.is_none() {
+        if !self.hosts[host].alive() || self.hosts[host].replicator.is_none() {
             return;
         }
         self.note(host, "replicator dies");
