@@ -103,6 +103,11 @@ impl Addresses {
         Self { orders }
     }
 
+    /// Gives an order if there is room.
+    pub fn offer(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
     /// Gives an order, in order; waits for room.
     pub async fn order(&self, order: Order) {
         // The task ends only with its module's runtime.
@@ -138,7 +143,7 @@ impl Setup {
                 spec.ip
             ));
         }
-        self.write_down(spec.ip, &interface.name)?;
+        self.write_down(spec.ip, &interface.name).await?;
         self.netlink.add(interface.index, spec.ip).await?;
         self.announce(interface, spec.ip.ip());
         Ok(())
@@ -209,7 +214,7 @@ impl Setup {
 
     async fn drop_all(&self) -> Result<(), String> {
         let mut gone: Vec<AddressPrefix> = self.addresses.iter().map(|spec| spec.ip).collect();
-        gone.extend(self.recorded().iter().map(|recorded| recorded.ip));
+        gone.extend(self.recorded().await.iter().map(|recorded| recorded.ip));
         if gone.is_empty() {
             return Ok(());
         }
@@ -218,30 +223,38 @@ impl Setup {
                 self.netlink.remove(&present).await?;
             }
         }
-        match std::fs::remove_file(&self.record) {
+        let record = self.record.clone();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(record)).await;
+        match removed.map_err(|error| error.to_string())? {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    fn recorded(&self) -> Vec<Recorded> {
-        let text = std::fs::read(&self.record).unwrap_or_default();
+    async fn recorded(&self) -> Vec<Recorded> {
+        let record = self.record.clone();
+        let text = tokio::task::spawn_blocking(move || std::fs::read(record).unwrap_or_default()).await;
         // Written as a whole; what cannot be read was never acted on.
-        serde_json::from_slice(&text).unwrap_or_default()
+        serde_json::from_slice(&text.unwrap_or_default()).unwrap_or_default()
     }
 
-    fn write_down(&self, ip: AddressPrefix, interface: &str) -> Result<(), String> {
-        let mut recorded = self.recorded();
+    async fn write_down(&self, ip: AddressPrefix, interface: &str) -> Result<(), String> {
+        let mut recorded = self.recorded().await;
         let line = Recorded { ip, interface: interface.to_owned() };
         if recorded.contains(&line) {
             return Ok(());
         }
         recorded.push(line);
         let text = serde_json::to_vec(&recorded).map_err(|error| error.to_string())?;
-        if let Some(parent) = self.record.parent() {
-            crate::paths::make_private(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-        }
-        replace_file(&self.record, &text).map_err(|error| format!("{}: {error}", self.record.display()))
+        let record = self.record.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            if let Some(parent) = record.parent() {
+                crate::paths::make_private(parent)?;
+            }
+            replace_file(&record, &text)
+        });
+        let written = written.await.map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("{}: {error}", self.record.display()))
     }
 
     async fn look(&self) {

@@ -25,6 +25,8 @@ const BUSY_ATTEMPTS: u32 = 20;
 #[derive(Debug, Clone, Default)]
 pub struct Children {
     known: Arc<Mutex<BTreeSet<i32>>>,
+    /// To be taken from the list when it is free. Held for an instant only.
+    forgotten: Arc<Mutex<Vec<i32>>>,
 }
 
 /// A child started on purpose.
@@ -36,11 +38,12 @@ pub struct KnownChild {
 }
 
 impl Children {
-    /// Starts a child.
+    /// Starts a child. Blocks while the program is read from its disk: not for a thread that others wait for. Must be
+    /// called within the runtime.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub async fn spawn(&self, command: &mut Command) -> io::Result<KnownChild> {
+    pub fn spawn(&self, command: &mut Command) -> io::Result<KnownChild> {
         let mut attempt = 0;
         loop {
             match self.spawn_once(command) {
@@ -48,7 +51,7 @@ impl Children {
                     if error.kind() == io::ErrorKind::ExecutableFileBusy && attempt < BUSY_ATTEMPTS =>
                 {
                     attempt += 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 done => return done,
             }
@@ -57,6 +60,9 @@ impl Children {
 
     fn spawn_once(&self, command: &mut Command) -> io::Result<KnownChild> {
         let mut known = self.known.lock();
+        for pid in self.forgotten.lock().drain(..) {
+            known.remove(&pid);
+        }
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
@@ -90,7 +96,8 @@ impl Children {
 
     /// Reaps every zombie that was not started on purpose.
     fn reap(&self) {
-        let known = self.known.lock();
+        // Somebody starts a child at present: what ends meanwhile is reaped the next time.
+        let Some(known) = self.known.try_lock() else { return };
         for pid in own_children() {
             if known.contains(&pid) {
                 continue;
@@ -129,7 +136,13 @@ impl KnownChild {
 
 impl Drop for KnownChild {
     fn drop(&mut self) {
-        self.children.known.lock().remove(&self.pid);
+        // Never waits: a child that is being started from a disk that hangs holds the lock.
+        match self.children.known.try_lock() {
+            Some(mut known) => {
+                known.remove(&self.pid);
+            }
+            None => self.children.forgotten.lock().push(self.pid),
+        }
     }
 }
 

@@ -4,16 +4,18 @@
 //! replicator and the hunt for processes are begun in order and report by themselves when they are done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use safe_failover::Event;
-use safe_failover::action::{Action, ScriptRun};
+use safe_failover::action::{Action, ReplicatorCommand, ScriptRun};
 use safe_failover::event::ArbiterEvent;
 use safe_failover::hard::HardState;
 use safe_failover::view::View;
+use safe_failover::{Event, Time};
 use tokio::sync::mpsc;
 
 use crate::address::{self, Addresses};
+use crate::clock;
 use crate::events::Events;
 use crate::node::{Network, Reporter, What};
 use crate::processes::{Hunt, Leftover};
@@ -24,6 +26,9 @@ use crate::store::Store;
 /// Batches that may wait for the executor. Far more than a core produces while a disk takes its time; when they do
 /// not fit the disk hangs.
 const QUEUE: usize = 512;
+
+/// A write of hard state that takes this long may be one that never ends.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// Longest hunt for processes. One that is left then waits for a disk, and has lost the mount anyway.
 const HUNT: Duration = Duration::from_secs(15);
@@ -65,6 +70,10 @@ pub struct Setup {
 #[derive(Debug, Clone)]
 pub struct Executor {
     batches: mpsc::Sender<Batch>,
+    /// A write of hard state goes on since then; 0: none does.
+    writing_since: Arc<AtomicU64>,
+    replica: Replica,
+    addresses: Addresses,
 }
 
 /// The executor does not take any more: the disk that holds hard state hangs.
@@ -76,6 +85,9 @@ impl Executor {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let (batches, mut inbox) = mpsc::channel(QUEUE);
+        let writing_since = Arc::new(AtomicU64::new(0));
+        let (replica, addresses) = (setup.replica.clone(), setup.addresses.clone());
+        let writing = Arc::clone(&writing_since);
         tokio::spawn(async move {
             let Setup { module, store, network, replica, addresses, scripts, hunt, events, reporter } = setup;
             let mut worker = Worker {
@@ -88,13 +100,14 @@ impl Executor {
                 hunt,
                 events,
                 reporter,
+                writing_since: writing,
                 void_up_to: None,
             };
             while let Some(batch) = inbox.recv().await {
                 worker.carry_out(batch).await;
             }
         });
-        Self { batches }
+        Self { batches, writing_since, replica, addresses }
     }
 
     /// Hands over a batch; never waits.
@@ -102,7 +115,31 @@ impl Executor {
     /// # Errors
     /// The executor is too far behind.
     pub fn begin(&self, batch: Batch) -> Result<(), Overflow> {
+        if self.hangs() {
+            self.fence_first(&batch);
+        }
         self.batches.try_send(batch).map_err(|_| Overflow)
+    }
+}
+
+impl Executor {
+    /// A write takes so long that the disk may hang.
+    fn hangs(&self) -> bool {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        since != 0 && clock::now().since(Time(since)) > SLOW
+    }
+
+    /// What ends service does not wait for a disk that hangs: to do it too early is safe, and it is done once more in
+    /// its turn.
+    fn fence_first(&self, batch: &Batch) {
+        for action in &batch.actions {
+            if let Action::Replicator(command @ (ReplicatorCommand::Fence | ReplicatorCommand::Kill)) = action
+            {
+                self.replica.offer(replica::Order::Command(command.clone()));
+            } else if matches!(action, Action::DropAddresses) {
+                self.addresses.offer(address::Order::Drop);
+            }
+        }
     }
 }
 
@@ -117,6 +154,7 @@ struct Worker {
     hunt: Hunt,
     events: Events,
     reporter: Reporter,
+    writing_since: Arc<AtomicU64>,
     /// Batches of this generation and before rest on a write that failed.
     void_up_to: Option<u64>,
 }
@@ -147,7 +185,10 @@ impl Worker {
             let written = store.persist(&state);
             (store, written)
         });
-        let (store, written) = written.await.map_err(|error| error.to_string())?;
+        self.writing_since.store(clock::now().0, Ordering::Relaxed);
+        let written = written.await;
+        self.writing_since.store(0, Ordering::Relaxed);
+        let (store, written) = written.map_err(|error| error.to_string())?;
         self.store = Some(store);
         written.map_err(|error| error.to_string())?;
         self.reporter.event(Event::Persisted { serial }).await;

@@ -136,26 +136,32 @@ impl Reader {
             return Ok(None);
         }
         loop {
-            let mut lines = Vec::new();
-            self.read_more(&mut lines)?;
+            let (path, offset) = (self.path.clone(), self.offset);
+            let read = tokio::task::spawn_blocking(move || read_more(&path, offset));
+            let (lines, offset) = read.await.map_err(io::Error::other)??;
+            self.offset = offset;
             if !lines.is_empty() {
                 return Ok(Some(lines));
             }
             tokio::time::sleep(FOLLOW).await;
         }
     }
+}
 
-    fn read_more(&mut self, lines: &mut Vec<String>) -> io::Result<()> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if file.metadata()?.len() < self.offset {
-            self.offset = 0;
+/// Lines from `offset` on, and where the next ones begin.
+fn read_more(path: &Path, mut offset: u64) -> io::Result<(Vec<String>, u64)> {
+    let mut lines = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => {
+            if file.metadata()?.len() < offset {
+                offset = 0;
+            }
+            read_lines(&mut file, &mut offset, &mut lines, false)?;
         }
-        read_lines(&mut file, &mut self.offset, lines, false).map(|_| ())
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    Ok((lines, offset))
 }
 
 /// Reads at most a batch of whole lines from `offset`, which moves behind them. True at the end of the file.

@@ -33,6 +33,7 @@ use crate::children::Children;
 use crate::events::Events;
 use crate::module::{Module, Pair};
 use crate::node::{Membership, Network, Reporter, StandIn, What};
+use crate::paths::ModulePaths;
 
 pub use process::program;
 
@@ -80,6 +81,19 @@ pub struct Setup {
     pub events: Events,
     /// The owner loop.
     pub reporter: Reporter,
+}
+
+/// True if a replicator of the module runs.
+pub async fn lives(paths: &ModulePaths) -> bool {
+    attach::connect(paths).await.is_ok()
+}
+
+/// Aborts and detaches whatever a dead replicator left mounted.
+///
+/// # Errors
+/// What is left, in one sentence.
+pub async fn clear(module: &Module) -> Result<(), String> {
+    mount::clear(&module.name, &module.directories()).await
 }
 
 /// A way to the keeper of one module.

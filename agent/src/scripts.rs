@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -46,37 +46,44 @@ impl Scripts {
     /// What went wrong, in one sentence.
     pub async fn run(&self, run: &ScriptRun) -> Result<(), String> {
         let name = script_name(run.script);
-        let path = self.dir.join("scripts").join(name);
-        if !path.exists() {
-            return Ok(());
-        }
-        let arguments = arguments(run);
-        log::note(&self.log, &format!("{name} {} begins", arguments.join(" ")));
-        let outcome = self.run_to_end(run, &path, &arguments).await;
-        match &outcome {
-            Ok(()) => log::note(&self.log, &format!("{name} ended")),
-            Err(why) => log::note(&self.log, &format!("{name}: {why}")),
-        }
+        let outcome = match self.start(run).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(child)) => wait(child, run.deadline).await,
+            Err(why) => Err(why),
+        };
+        let line = match &outcome {
+            Ok(()) => format!("{name} ended"),
+            Err(why) => format!("{name} {why}"),
+        };
+        let log = self.log.clone();
+        // The outcome counts, whether it can be written down or not: a disk that hangs is not waited for.
+        tokio::task::spawn_blocking(move || log::note(&log, &line));
         outcome.map_err(|why| format!("script {name} {why}; see: safectl log {}", self.module))
     }
 
-    async fn run_to_end(&self, run: &ScriptRun, path: &PathBuf, arguments: &[&str]) -> Result<(), String> {
-        let mut command =
-            self.command(run, path, arguments).map_err(|error| format!("cannot start: {error}"))?;
-        let mut child =
-            self.children.spawn(&mut command).await.map_err(|error| format!("cannot start: {error}"))?;
-        match tokio::time::timeout(run.deadline, child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!("failed ({status})")),
-            Ok(Err(error)) => Err(format!("cannot be waited for: {error}")),
-            Err(_) => {
-                end_group(&mut child).await;
-                Err(format!("did not end within {} s and was killed", run.deadline.as_secs_f32()))
-            }
+    /// Starts it, if there is one. Files are touched in a thread that may block.
+    async fn start(&self, run: &ScriptRun) -> Result<Option<KnownChild>, String> {
+        let (scripts, run, deadline) = (self.clone(), run.clone(), run.deadline);
+        let started = tokio::task::spawn_blocking(move || scripts.start_now(&run));
+        match tokio::time::timeout(deadline, started).await {
+            Ok(Ok(started)) => started.map_err(|error| format!("cannot be started: {error}")),
+            Ok(Err(error)) => Err(format!("cannot be started: {error}")),
+            Err(_) => Err("could not be started in time: its disk hangs".to_owned()),
         }
     }
 
-    fn command(&self, run: &ScriptRun, path: &PathBuf, arguments: &[&str]) -> io::Result<Command> {
+    fn start_now(&self, run: &ScriptRun) -> io::Result<Option<KnownChild>> {
+        let name = script_name(run.script);
+        let path = self.dir.join("scripts").join(name);
+        if !path.try_exists()? {
+            return Ok(None);
+        }
+        let arguments = arguments(run);
+        log::note(&self.log, &format!("{name} {} begins", arguments.join(" ")));
+        self.children.spawn(&mut self.command(run, &path, &arguments)?).map(Some)
+    }
+
+    fn command(&self, run: &ScriptRun, path: &Path, arguments: &[&str]) -> io::Result<Command> {
         let output = log::open(&self.log)?;
         let mut command = Command::new(path);
         command
@@ -102,6 +109,18 @@ impl Scripts {
             .env("SAFE_DIR", &self.dir);
         linux::own_session(&mut command);
         Ok(command)
+    }
+}
+
+async fn wait(mut child: KnownChild, deadline: Duration) -> Result<(), String> {
+    match tokio::time::timeout(deadline, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("failed ({status})")),
+        Ok(Err(error)) => Err(format!("cannot be waited for: {error}")),
+        Err(_) => {
+            end_group(&mut child).await;
+            Err(format!("did not end within {} s and was killed", deadline.as_secs_f32()))
+        }
     }
 }
 

@@ -32,7 +32,7 @@ async fn orphans_are_reaped_and_no_exit_is_stolen() {
         tokio::spawn(async move {
             // Each leaves two orphans that end at about the same time as itself.
             let script = format!("(true &) ; (sleep 0.01 &) ; exit {}", number % 7);
-            let mut child = children.spawn(Command::new("sh").args(["-c", &script])).await.unwrap();
+            let mut child = children.spawn(Command::new("sh").args(["-c", &script])).unwrap();
             let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
             assert_eq!(status.code(), Some(number % 7));
         })

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use safe_failover::event::Adopted;
 use safe_failover::failover::Failover;
 use safe_failover::hard::HardState;
+use safe_proto::spec::Kind;
 use tokio::sync::{mpsc, watch};
 
 use super::boot::{self, Start};
@@ -16,11 +18,15 @@ use crate::address::{self, Addresses, Netlink};
 use crate::children::Children;
 use crate::execute::{self, Executor};
 use crate::module::{Module, Pair};
+use crate::paths::Paths;
 use crate::processes::Hunt;
 use crate::random;
 use crate::replica::{self, Replica};
 use crate::scripts::Scripts;
 use crate::store::Store;
+
+/// Longest hunt for processes of a module that cannot run.
+const SWEEP: Duration = Duration::from_secs(15);
 
 /// What every module needs.
 #[derive(Clone)]
@@ -62,24 +68,63 @@ pub(super) struct Mirror {
 
 /// Loads the module; `runtime` marks all its reports.
 pub(super) async fn load(ground: &Ground, name: &str, node: &str, runtime: u64) -> Loaded {
-    let module = match Module::load(&ground.context.paths, name, node) {
-        Ok(module) => Arc::new(module),
-        Err(reason) => return Loaded::Idle { module: None, reason },
-    };
-    let idle = |reason| Loaded::Idle { module: Some(Arc::clone(&module)), reason };
-    if let Some(reason) = module.unsupported() {
-        return idle(reason);
+    let (paths, module, own) = (ground.context.paths.clone(), name.to_owned(), node.to_owned());
+    let read = tokio::task::spawn_blocking(move || read(&paths, &module, &own)).await;
+    match read.unwrap_or_else(|error| Err((None, error.to_string()))) {
+        Ok((module, pair, store, hard)) => {
+            Loaded::Mirror(Box::new(assemble(ground, module, pair, store, hard, runtime).await))
+        }
+        Err((module, reason)) => {
+            if let Some(module) = &module {
+                sweep(ground, module, runtime).await;
+            }
+            Loaded::Idle { module, reason }
+        }
     }
-    let Some(pair) = module.pair() else { return idle("this node is not one of its nodes".to_owned()) };
+}
+
+/// A module that cannot run must not go on serving either. A replicator that lives fences itself without an agent; one
+/// that died left what has to be cleared away here.
+async fn sweep(ground: &Ground, module: &Module, runtime: u64) {
+    if module.spec.module.kind != Kind::Mirror || replica::lives(&module.paths).await {
+        return;
+    }
+    let reporter = Reporter { module: module.name.clone(), runtime, reports: ground.reports.clone() };
+    Addresses::keep(address_setup(ground, module, &reporter)).order(address::Order::Drop).await;
+    let hunt = hunt(module);
+    let hunted = tokio::task::spawn_blocking(move || hunt.kill(SWEEP)).await;
+    let cleared = replica::clear(module).await;
+    if let (Ok(Err(_)) | Err(_), _) | (_, Err(_)) = (&hunted, &cleared) {
+        let text = format!("what an earlier run left cannot be cleared away: {hunted:?} {cleared:?}");
+        ground.context.events.record(&module.name, true, &text);
+    }
+}
+
+fn hunt(module: &Module) -> Hunt {
+    Hunt {
+        module: module.name.clone(),
+        dir: module.paths.spec(),
+        directories: module.directories(),
+        spare: BTreeSet::new(),
+    }
+}
+
+type Durable = (Arc<Module>, Pair, Store, HardState);
+
+/// Everything durable of the module; or why it cannot run, with its spec if that can be read.
+fn read(paths: &Paths, name: &str, node: &str) -> Result<Durable, (Option<Arc<Module>>, String)> {
+    let module = Module::load(paths, name, node).map_err(|reason| (None, reason))?;
+    let module = Arc::new(module);
+    let idle = |reason| (Some(Arc::clone(&module)), reason);
+    if let Some(reason) = module.unsupported() {
+        return Err(idle(reason));
+    }
+    let pair = module.pair().ok_or_else(|| idle("this node is not one of its nodes".to_owned()))?;
     // A module whose first installation was cut short between its files and its state.
     let opened = Store::create(&module.paths.state(), &HardState::default())
         .and_then(|()| Store::open(&module.paths.state()));
-    match opened {
-        Ok((store, hard)) => {
-            Loaded::Mirror(Box::new(assemble(ground, module, pair, store, hard, runtime).await))
-        }
-        Err(error) => idle(error.to_string()),
-    }
+    let (store, hard) = opened.map_err(|error| idle(error.to_string()))?;
+    Ok((module, pair, store, hard))
 }
 
 async fn assemble(
@@ -100,12 +145,7 @@ async fn assemble(
         replica: replica.clone(),
         addresses: addresses.clone(),
         scripts: Arc::new(scripts(ground, &module)),
-        hunt: Hunt {
-            module: module.name.clone(),
-            dir: module.paths.spec(),
-            directories: module.directories(),
-            spare: BTreeSet::new(),
-        },
+        hunt: hunt(&module),
         events: ground.context.events.clone(),
         reporter,
     });

@@ -74,11 +74,22 @@ pub(super) async fn attach(
     }
 }
 
+/// A new replicator may listen on its other socket first.
+async fn connect_fds(paths: &ModulePaths) -> io::Result<FdsSocket> {
+    let mut attempts = 0;
+    loop {
+        match FdsSocket::connect(&paths.fds_socket()) {
+            Err(_) if attempts < 100 => attempts += 1,
+            done => return done,
+        }
+        tokio::time::sleep(super::RETRY).await;
+    }
+}
+
 type Opened = (mpsc::Sender<AttachRequest>, Streaming<AttachResponse>, FdsSocket, Adopted);
 
 async fn open(stream: UnixStream, paths: &ModulePaths, configure: Configure) -> Result<Opened, String> {
-    let fds = FdsSocket::connect(&paths.fds_socket())
-        .map_err(|error| format!("cannot pass descriptors: {error}"))?;
+    let fds = connect_fds(paths).await.map_err(|error| format!("cannot pass descriptors: {error}"))?;
     let mut stream = Some(TokioIo::new(stream));
     // One connection for one stream: a new connection would be another attachment.
     let connector = tower::service_fn(move |_: Uri| {

@@ -92,10 +92,6 @@ impl Keeper {
             process.kill().await;
         }
         mount::clear(&self.setup.module.name, &self.setup.module.directories()).await?;
-        for socket in [self.setup.module.paths.control_socket(), self.setup.module.paths.fds_socket()] {
-            // Not there: well.
-            let _absent = std::fs::remove_file(socket);
-        }
         let started = Process::start(&self.setup.program, &self.setup.module, &self.setup.children).await;
         let mut process = started.map_err(|error| format!("cannot start safe-replicator: {error}"))?;
         let Some(stream) = self.connect_to_new(&process).await else {
@@ -109,9 +105,7 @@ impl Keeper {
     async fn connect_to_new(&self, process: &Process) -> Option<tokio::net::UnixStream> {
         let connected = async {
             loop {
-                let both = self.setup.module.paths.fds_socket().exists();
                 if let Ok((stream, pid)) = attach::connect(&self.setup.module.paths).await
-                    && both
                     && pid == process.pid()
                 {
                     return stream;

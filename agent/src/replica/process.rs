@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -27,6 +28,37 @@ pub(super) struct Process {
     child: Option<KnownChild>,
 }
 
+/// Longest wait for the program to be read from its disk.
+const LAUNCH: Duration = Duration::from_secs(10);
+
+fn start_now(program: &Path, module: &Module, children: &Children) -> io::Result<KnownChild> {
+    if !program.is_file() {
+        let why = format!("there is no {}: install it beside safed", program.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
+    make_private(module.paths.run())?;
+    make_private(&module.paths.journal())?;
+    for socket in [module.paths.control_socket(), module.paths.fds_socket()] {
+        // Not there: well.
+        let _absent = std::fs::remove_file(socket);
+    }
+    let output = log::open(&module.paths.replicator_log())?;
+    let mut command = Command::new(program);
+    command
+        .arg("--run-dir")
+        .arg(module.paths.run())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .kill_on_drop(false);
+    for key in ["SAFE_MODULE", "SAFE_DIR"] {
+        command.env_remove(key);
+    }
+    linux::own_session(&mut command);
+    children.spawn(&mut command)
+}
+
 /// Where the program is: beside the daemon's own.
 #[must_use]
 pub fn program() -> PathBuf {
@@ -36,29 +68,13 @@ pub fn program() -> PathBuf {
 }
 
 impl Process {
-    /// Starts one.
-    pub(super) async fn start(program: &Path, module: &Module, children: &Children) -> io::Result<Self> {
-        if !program.is_file() {
-            let why = format!("there is no {}: install it beside safed", program.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
-        }
-        make_private(module.paths.run())?;
-        make_private(&module.paths.journal())?;
-        let output = log::open(&module.paths.replicator_log())?;
-        let mut command = Command::new(program);
-        command
-            .arg("--run-dir")
-            .arg(module.paths.run())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .kill_on_drop(false);
-        for key in ["SAFE_MODULE", "SAFE_DIR"] {
-            command.env_remove(key);
-        }
-        linux::own_session(&mut command);
-        let child = children.spawn(&mut command).await?;
+    /// Starts one. Files are touched in a thread that may block.
+    pub(super) async fn start(program: &Path, module: &Arc<Module>, children: &Children) -> io::Result<Self> {
+        let (program, module, children) = (program.to_owned(), Arc::clone(module), children.clone());
+        let started = tokio::task::spawn_blocking(move || start_now(&program, &module, &children));
+        let child = tokio::time::timeout(LAUNCH, started)
+            .await
+            .map_err(|_| io::Error::other("its disk hangs"))???;
         let mut process = Self::of(child.pid())?;
         process.child = Some(child);
         Ok(process)
