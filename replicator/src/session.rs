@@ -148,9 +148,10 @@ impl Session {
         if let Some(reason) = &inner.lost {
             return Err(Failure::Lost(reason.clone()));
         }
+        // Before the number is taken: an operation is not below its own watermark.
+        let watermark = watermark(&inner);
         inner.last += 1;
         let number = Number(inner.last);
-        let watermark = watermark(&inner);
         if query.is_none() {
             inner.open.insert(number.0, changes.to_vec());
         }
