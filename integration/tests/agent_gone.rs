@@ -114,7 +114,8 @@ fn replicator_of_the_secondary_is_killed() -> Result<()> {
 /// Nothing of safed is left on the primary but its mount, which answers nobody: the next start clears it away.
 #[test]
 fn stale_mount_is_recovered_without_a_person() -> Result<()> {
-    let s = Service::start("stale-mount")?;
+    // Nobody is left there who could take the address away.
+    let s = Service::start("stale-mount")?.without_referee();
     let moment = clock::now();
     s.node(0).kill_agent()?;
     s.node(0).kill_replicator()?;
@@ -122,5 +123,6 @@ fn stale_mount_is_recovered_without_a_person() -> Result<()> {
     s.wait(s.node(1), State::Alone)?;
     s.node(0).start_agent()?;
     s.wait_pair(s.node(1))?;
+    assert!(!s.node(0).has_address(ADDRESS), "left-overs are removed at start");
     s.finish()
 }

@@ -7,11 +7,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::Boottime;
 
-/// Kills every process that carries `SAFE_MODULE=module` in its environment, until there is none or the time is up.
-pub fn kill_processes(module: &str, limit: Duration) {
+/// Kills every process whose environment carries `SAFE_MODULE=module` and `SAFE_DIR=module_dir` (that one unless it is
+/// empty), until there is none or the time is up.
+pub fn kill_processes(module: &str, module_dir: &str, limit: Duration) {
     let begun = Boottime::now();
     loop {
-        let found = processes(module);
+        let found = processes(module, module_dir);
         if found.is_empty() {
             return;
         }
@@ -27,41 +28,57 @@ pub fn kill_processes(module: &str, limit: Duration) {
     }
 }
 
-fn processes(module: &str) -> Vec<Pid> {
-    let mark = format!("SAFE_MODULE={module}");
+fn processes(module: &str, module_dir: &str) -> Vec<Pid> {
+    let mut marks = vec![format!("SAFE_MODULE={module}")];
+    if !module_dir.is_empty() {
+        marks.push(format!("SAFE_DIR={module_dir}"));
+    }
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = rustix::process::getpid();
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw))
-        .filter(|pid| *pid != own && carries(*pid, mark.as_bytes()))
+        .filter(|pid| *pid != own && carries(*pid, &marks))
         .collect()
 }
 
-fn carries(pid: Pid, mark: &[u8]) -> bool {
+fn carries(pid: Pid, marks: &[String]) -> bool {
     let Ok(environment) = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
         return false;
     };
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+    marks.iter().all(|mark| environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
 }
 
-/// Takes the virtual addresses (`ip/prefix@interface`) off this node.
+/// Takes the virtual addresses (`ip/prefix`, or `ip/prefix@interface`) off this node, from whichever interface.
 pub fn drop_addresses(addresses: &[String]) {
     for address in addresses {
-        let Some((ip, interface)) = address.split_once('@') else {
-            tracing::error!(address, "a virtual address without an interface");
-            continue;
+        let (ip, interfaces) = match address.split_once('@') {
+            Some((ip, interface)) => (ip, vec![interface.to_owned()]),
+            None => (address.as_str(), interfaces()),
         };
-        let removed = Command::new("ip")
-            .args(["address", "del", ip, "dev", interface])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        match removed {
-            // Failure: it was not there.
-            Ok(status) => tracing::info!(address, done = status.success(), "virtual address removed"),
-            Err(error) => tracing::error!(address, %error, "cannot run ip(8) to remove a virtual address"),
+        let removed: Vec<String> = interfaces.into_iter().filter(|interface| remove(ip, interface)).collect();
+        tracing::info!(address, ?removed, "virtual address removed");
+    }
+}
+
+fn interfaces() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// False: it was not there, or cannot be removed.
+fn remove(ip: &str, interface: &str) -> bool {
+    let removed = Command::new("ip")
+        .args(["address", "del", ip, "dev", interface])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match removed {
+        Ok(status) => status.success(),
+        Err(error) => {
+            tracing::error!(ip, interface, %error, "cannot run ip(8) to remove a virtual address");
+            false
         }
     }
 }
@@ -71,11 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn interfaces_are_read_from_ip() {
+        let text = "2: eth0    inet 10.0.0.1/24 scope global eth0\\ valid_lft forever\n3: v@if4    inet 10.0.0.1/24 x\n";
+        assert_eq!(interfaces_in(text), ["eth0", "v"]);
+        assert!(interfaces_in("").is_empty());
+    }
+
+    #[test]
     fn only_processes_of_the_module_are_found() {
         let module = format!("fence-test-{}", std::process::id());
         let mut child = Command::new("sleep").arg("60").env("SAFE_MODULE", &module).spawn().expect("sleep");
         let mut other = Command::new("sleep").arg("60").env("SAFE_MODULE", "another").spawn().expect("sleep");
-        kill_processes(&module, Duration::from_secs(5));
+        kill_processes(&module, "", Duration::from_secs(5));
         let ended = child.wait().expect("wait");
         assert!(!ended.success());
         assert!(other.try_wait().expect("wait").is_none(), "a process of another module lives");
