@@ -10,7 +10,7 @@ use safe_replication::key::{Key, Keys};
 use safe_replication::op::{Number, ObjectId, Op};
 
 use crate::backing::{attributes, errno, mode_of};
-use crate::carry::{Objects as _, carry_out};
+use crate::carry::carry_out;
 use crate::change::{changes, places};
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};

@@ -47,8 +47,10 @@ pub struct Settings {
     pub interval: Duration,
     /// Bytes per second of a resync; 0: automatic.
     pub bandwidth_limit: u64,
-    /// `ip/prefix@interface` of each virtual address.
+    /// `ip/prefix` of each virtual address.
     pub virtual_addresses: Vec<String>,
+    /// Value of SAFE_DIR of the module's processes.
+    pub module_dir: String,
 }
 
 impl Settings {
@@ -107,6 +109,7 @@ impl Settings {
             heartbeat_key: datagram::Key(key),
             bandwidth_limit: given.bandwidth_limit,
             virtual_addresses: given.virtual_addresses,
+            module_dir: given.module_dir,
         })
     }
 

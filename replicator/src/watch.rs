@@ -31,7 +31,7 @@ pub fn watch(replica: &Arc<Replica>) {
             replica.freeze();
             drop_addresses(&settings.virtual_addresses);
             replica.fence();
-            kill_processes(&settings.module, KILLED);
+            kill_processes(&settings.module, &settings.module_dir, KILLED);
         }
         replica.agent.speak(&settings.heartbeat_key);
     }

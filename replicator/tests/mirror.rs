@@ -1,0 +1,10 @@
+//! Two real replicator processes, real mounts, real TLS on the loopback, driven through their control sockets.
+
+#[path = "mirror/certificates.rs"]
+mod certificates;
+#[path = "mirror/everyday.rs"]
+mod everyday;
+#[path = "mirror/node.rs"]
+mod node;
+#[path = "mirror/pair.rs"]
+mod pair;

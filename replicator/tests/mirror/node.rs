@@ -1,0 +1,340 @@
+//! One replicator process and the agent's side of it.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    connect, sendmsg, socket_with,
+};
+use safe_proto::replication::attach_request::Command as Order;
+use safe_proto::replication::attach_response::Report;
+use safe_proto::replication::control_service_client::ControlServiceClient;
+use safe_proto::replication::{
+    AttachRequest, Configure, Directory, Examine, Join, LineageId, Plan, Role, SessionId, Unmount,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::certificates::{Authority, Identity};
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// An attached agent.
+struct Agent {
+    orders: mpsc::Sender<AttachRequest>,
+    reports: mpsc::Receiver<Report>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) peer: String,
+    pub(crate) place: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) ack_disk: bool,
+    ca: String,
+    identity: Identity,
+    pub(crate) address: SocketAddr,
+    pub(crate) endpoint: SocketAddr,
+    child: Option<Child>,
+    agent: Option<Agent>,
+    runtime: tokio::runtime::Runtime,
+    ended: Arc<AtomicBool>,
+    /// Where the port passes its connections.
+    pub(crate) first: bool,
+    /// Reports that came while another one was waited for.
+    pub(crate) seen: Vec<Report>,
+}
+
+pub(crate) fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "a test's deadline")]
+    Instant::now()
+}
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = now();
+    while !condition() {
+        assert!(begun.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, peer: &str, place: &Path, authority: &Authority) -> Self {
+        let place = place.join(name);
+        let data = place.join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (socket, stop) = (place.join("fds.sock"), Arc::clone(&ended));
+        std::thread::spawn(move || pass_connections(&listener, &socket, &stop));
+        Self {
+            name: name.into(),
+            peer: peer.into(),
+            data,
+            place,
+            exclude: Vec::new(),
+            ack_disk: false,
+            ca: authority.pem(),
+            identity: authority.node(name),
+            address,
+            endpoint: address,
+            child: None,
+            agent: None,
+            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+            ended,
+            first: name < peer,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Starts the process and attaches.
+    pub(crate) fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_safe-replicator"))
+            .args(["--run-dir", self.place.to_str().unwrap(), "--log", "debug,h2=info,hyper=info,tonic=info,rustls=info"])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        self.attach();
+    }
+
+    pub(crate) fn attach(&mut self) {
+        let path = self.place.join("control.sock");
+        let begun = now();
+        let (orders, mut incoming) = loop {
+            let path = path.clone();
+            let (orders, requests) = mpsc::channel(64);
+            // The stream opens when its first command is there.
+            orders.try_send(AttachRequest { command: Some(Order::Configure(self.configuration())) }).unwrap();
+            let attached = self.runtime.block_on(async move {
+                let channel = tonic::transport::Endpoint::from_static("http://replicator")
+                    .connect_with_connector(tower::service_fn(move |_| {
+                        let path = path.clone();
+                        async move {
+                            tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new)
+                        }
+                    }))
+                    .await
+                    .ok()?;
+                ControlServiceClient::new(channel).attach(ReceiverStream::new(requests)).await.ok()
+            });
+            if let Some(attached) = attached {
+                break (orders, attached.into_inner());
+            }
+            assert!(begun.elapsed() < LIMIT, "the replicator does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let (sender, reports) = mpsc::channel(4096);
+        let reader = self.runtime.spawn(async move {
+            while let Ok(Some(response)) = incoming.message().await {
+                if sender.send(response.report.unwrap()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.agent = Some(Agent { orders, reports, reader });
+    }
+
+    /// The agent goes without a word.
+    pub(crate) fn detach(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.reader.abort();
+            drop(agent.orders);
+        }
+    }
+
+    fn configuration(&self) -> Configure {
+        Configure {
+            protocol: 1,
+            module: "m".into(),
+            cluster: "test".into(),
+            node: self.name.clone(),
+            peer: self.peer.clone(),
+            first: self.first,
+            peer_endpoints: vec![self.endpoint.to_string()],
+            directories: vec![Directory {
+                path: self.data.display().to_string(),
+                exclude: self.exclude.clone(),
+                ack_disk: self.ack_disk,
+            }],
+            state_dir: self.place.join("state").display().to_string(),
+            ca: self.ca.clone(),
+            certificate: self.identity.certificate.clone(),
+            key: self.identity.key.clone(),
+            heartbeat_key: vec![7; 32].into(),
+            timeout_ms: 3000,
+            agent_timeout_ms: 1500,
+            stall_timeout_ms: 2000,
+            slow_timeout_ms: 30000,
+            local_timeout_ms: 10000,
+            bandwidth_limit: 0,
+            interval_ms: 100,
+            virtual_addresses: Vec::new(),
+            module_dir: String::new(),
+        }
+    }
+
+    pub(crate) fn order(&mut self, order: Order) {
+        let agent = self.agent.as_ref().expect("attached");
+        agent.orders.try_send(AttachRequest { command: Some(order) }).unwrap();
+    }
+
+    /// The next report that fits; others are kept in `seen`.
+    pub(crate) fn expect<T>(&mut self, what: &str, mut fits: impl FnMut(&Report) -> Option<T>) -> T {
+        let begun = now();
+        let agent = self.agent.as_mut().expect("attached");
+        while begun.elapsed() < LIMIT {
+            let next = self.runtime.block_on(async {
+                tokio::time::timeout(Duration::from_millis(100), agent.reports.recv()).await
+            });
+            match next {
+                Ok(Some(report)) => {
+                    if let Some(result) = fits(&report) {
+                        return result;
+                    }
+                    self.seen.push(report);
+                }
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        panic!("{}: no {what}; seen {:?}\n{}", self.name, self.seen, self.log());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+
+    /// Examines the directories.
+    pub(crate) fn examine(&mut self, accept: &[u128]) -> safe_proto::replication::Ready {
+        self.expect("Adopted", |report| matches!(report, Report::Adopted(_)).then_some(()));
+        self.order(Order::Examine(Examine { accept: accept.iter().map(|id| lineage(*id)).collect() }));
+        self.expect("Ready", |report| match report {
+            Report::Ready(ready) => Some(*ready),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn join(&mut self, session: u64, role: Role, plan: Plan) {
+        let session = Some(name(session));
+        self.order(Order::Join(Join { session, role: role.into(), plan: plan.into() }));
+    }
+
+    pub(crate) fn expect_in_step(&mut self, session: u64) {
+        self.expect("InStep", |report| match report {
+            Report::InStep(id) if *id == name(session) => Some(()),
+            Report::SessionLost(lost) => panic!("session lost: {}", lost.reason),
+            _ => None,
+        });
+    }
+
+    pub(crate) fn mount(&mut self) {
+        self.order(Order::Mount(safe_proto::replication::Mount {}));
+        self.expect("Mounted", |report| match report {
+            Report::Mounted(_) => Some(()),
+            Report::MountFailed(reason) => panic!("{reason}"),
+            _ => None,
+        });
+    }
+
+    pub(crate) fn unmount(&mut self) {
+        self.order(Order::Unmount(Unmount { deadline_ms: 10_000 }));
+        self.expect("Unmounted", |report| match report {
+            Report::Unmounted(_) => Some(()),
+            Report::Aborted(_) => panic!("had to be aborted"),
+            _ => None,
+        });
+    }
+
+    /// Goes on alone under this lineage, as the agent does it.
+    pub(crate) fn settle(&mut self, id: u128) {
+        self.order(Order::OpenJournal(lineage(id)));
+        self.expect("JournalOpen", |report| matches!(report, Report::JournalOpen(_)).then_some(()));
+        self.order(Order::Settle(lineage(id)));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.detach();
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        // Each mount that may be left; none is no error.
+        for _ in 0..4 {
+            let _absent = Command::new("umount").arg("-l").arg(&self.data).stderr(Stdio::null()).status();
+        }
+        self.ended.store(true, Ordering::Release);
+        // Wakes the thread that accepts.
+        let _woken = std::net::TcpStream::connect(self.address);
+        if std::thread::panicking() {
+            eprintln_log(&self.name, &self.log());
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the log of a failed test")]
+fn eprintln_log(name: &str, log: &str) {
+    let tail: Vec<&str> = log.lines().rev().take(60).collect();
+    eprintln!("--- log of {name}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+}
+
+pub(crate) fn lineage(id: u128) -> LineageId {
+    LineageId { value: id.to_be_bytes().to_vec().into() }
+}
+
+pub(crate) fn name(session: u64) -> SessionId {
+    SessionId { first: session, second: session + 1000 }
+}
+
+/// What safed does on port 9402: passes each connection to the replicator.
+fn pass_connections(listener: &TcpListener, socket: &Path, ended: &AtomicBool) {
+    let mut agent = None;
+    for connection in listener.incoming().flatten() {
+        if ended.load(Ordering::Acquire) {
+            return;
+        }
+        for _ in 0..2 {
+            if agent.is_none() {
+                let flags = SocketFlags::CLOEXEC;
+                let unix = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+                if connect(&unix, &SocketAddrUnix::new(socket).unwrap()).is_err() {
+                    break;
+                }
+                agent = Some(unix);
+            }
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [connection.as_fd()];
+            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            let sent = sendmsg(agent.as_ref().unwrap(), &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL);
+            if sent.is_ok() {
+                break;
+            }
+            agent = None;
+        }
+    }
+}

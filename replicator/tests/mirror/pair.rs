@@ -1,0 +1,96 @@
+//! Two nodes of one module.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use safe_proto::replication::attach_request::Command as Order;
+use safe_proto::replication::attach_response::Report;
+use safe_proto::replication::{Plan, Role};
+
+use crate::certificates::Authority;
+use crate::node::{Node, name};
+
+pub(crate) struct Pair {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+    _place: tempfile::TempDir,
+}
+
+impl Pair {
+    /// Both processes run and have examined empty directories.
+    pub(crate) fn new() -> Self {
+        let mut pair = Self::unstarted();
+        pair.start();
+        pair
+    }
+
+    pub(crate) fn unstarted() -> Self {
+        let place = tempfile::Builder::new().prefix("safed-mirror-").tempdir().unwrap();
+        let authority = Authority::new();
+        let mut a = Node::new("a", "b", place.path(), &authority);
+        let mut b = Node::new("b", "a", place.path(), &authority);
+        (a.endpoint, b.endpoint) = (b.address, a.address);
+        Self { a, b, _place: place }
+    }
+
+    pub(crate) fn start(&mut self) {
+        for node in [&mut self.a, &mut self.b] {
+            node.start();
+            node.examine(&[]);
+        }
+    }
+
+    /// `a` is the primary, `b` in step, `a` mounted.
+    pub(crate) fn paired(plan: Plan) -> Self {
+        let mut pair = Self::new();
+        pair.session(1, plan);
+        pair.a.mount();
+        pair
+    }
+
+    pub(crate) fn session(&mut self, session: u64, plan: Plan) {
+        self.b.join(session, Role::Secondary, plan);
+        self.a.join(session, Role::Primary, plan);
+        self.a.expect_in_step(session);
+        self.b.expect_in_step(session);
+    }
+
+    pub(crate) fn leave(&mut self, session: u64) {
+        for node in [&mut self.a, &mut self.b] {
+            node.order(Order::Leave(name(session)));
+            node.expect("end of the session", |report| {
+                matches!(report, Report::SessionEnded(_) | Report::SessionLost(_)).then_some(())
+            });
+        }
+    }
+
+    /// A path in the mount of `a`.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.a.data.join(path)
+    }
+
+    /// The same on `b`'s disk.
+    pub(crate) fn beyond(&self, path: &str) -> PathBuf {
+        self.b.data.join(path)
+    }
+
+    /// Both trees are equal.
+    #[track_caller]
+    pub(crate) fn assert_equal(&self) {
+        assert_equal(&self.a.data, &self.b.data);
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_equal(a: &Path, b: &Path) {
+    let output = Command::new("rsync")
+        .args(["-aHAXn", "--numeric-ids", "--checksum", "--delete", "--itemize-changes"])
+        .arg("--filter=-x trusted.safed.*")
+        .arg(format!("{}/", a.display()))
+        .arg(format!("{}/", b.display()))
+        .output()
+        .unwrap();
+    let differences = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && differences.is_empty(), "trees differ:\n{differences}{errors}");
+}
