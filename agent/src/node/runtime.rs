@@ -63,7 +63,10 @@ impl Runtime {
         }
         let core = &mut self.mirror.core;
         core.wall_clock(clock::unix_s());
+        let module = self.mirror.module.name.as_str();
+        tracing::debug!(module, ?event, "event");
         let actions = core.handle(event, clock::now());
+        tracing::debug!(module, ?actions, "actions");
         if actions.is_empty() {
             return Vec::new();
         }
