@@ -85,6 +85,8 @@ pub struct Failover {
     pub(crate) preferred_in: Option<SessionId>,
     /// The primary role was offered in this session.
     pub(crate) offer: Option<SessionId>,
+    /// A sync failed: this copy is inconsistent, whatever could be written about it.
+    pub(crate) disk_failed: bool,
     /// Hard state could not be written: nothing more is decided until it can.
     pub(crate) broken: bool,
     pub(crate) told: Option<View>,
@@ -131,6 +133,7 @@ impl Failover {
             waiting_since: Time::default(),
             preferred_in: None,
             offer: None,
+            disk_failed: false,
             broken: false,
             told: None,
             serial: 0,
@@ -213,6 +216,7 @@ impl Failover {
     fn apply_persist_failed(&mut self) {
         let serial = self.hard.serial;
         self.hard = HardState { serial, ..self.safe.clone() };
+        self.hard.consistent &= !self.disk_failed;
         self.written.clear();
         if !self.broken {
             self.record(true, "hard state could not be written: this node fences itself");
@@ -238,7 +242,7 @@ impl Failover {
             return false;
         }
         self.timers.set(Timer::Retry, self.now + self.config.start_wait);
-        self.persist();
+        self.write();
         true
     }
 
@@ -276,8 +280,14 @@ impl Failover {
             return;
         }
         for _ in 0..ENOUGH {
-            let changed = self.rule_broken()
-                || self.rule_foreign_lineage()
+            if self.broken {
+                // What runs goes on out of service; nothing is decided.
+                if self.rule_broken() || self.rule_service() || self.rule_commands() {
+                    continue;
+                }
+                return;
+            }
+            let changed = self.rule_foreign_lineage()
                 || self.rule_concede()
                 || self.rule_session()
                 || self.rule_rights()
@@ -300,6 +310,12 @@ impl Failover {
 
     /// Writes hard state; whatever follows in the batch stands on it.
     pub(crate) fn persist(&mut self) {
+        if !self.broken {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
         self.hard.serial += 1;
         self.written.push_back(self.hard.clone());
         self.out.push(Action::Persist(Box::new(self.hard.clone())));

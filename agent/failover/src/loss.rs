@@ -229,12 +229,12 @@ impl Failover {
         self.rights.lose();
         self.settling = None;
         self.timers.cancel(Timer::Stall);
-        if self.session.is_some() {
-            self.leave_session();
-        }
         if self.mode != Mode::Stopped {
             self.mode = Mode::Waiting;
             self.fenced_because = Some(why.to_owned());
+        }
+        if self.session.is_some() {
+            self.leave_session();
         }
     }
 
@@ -244,6 +244,7 @@ impl Failover {
             format!("the disk failed: {reason}; this copy is inconsistent until compared in full"),
         );
         self.fence("its disk failed");
+        self.disk_failed = true;
         self.hard.consistent = false;
         self.persist();
     }

@@ -40,17 +40,10 @@ pub enum Question {
     NoGoodCopy,
     /// The only copy with the newest writes is inconsistent; it is on this node.
     NewestInconsistent(Side),
-    /// Both went on alone and the policy leaves the choice to a person.
-    SplitBrain,
+    /// Both went on alone and the policy leaves the choice to a person; this node was primary before.
+    SplitBrain(Side),
     /// The copies have nothing in common.
     Strangers,
-}
-
-const fn other(side: Side) -> Side {
-    match side {
-        Side::First => Side::Second,
-        Side::Second => Side::First,
-    }
 }
 
 /// Lineage as it counts at a meeting: one that was never settled counts as its base.
@@ -112,7 +105,7 @@ impl Meeting<'_> {
             (true, false) => Side::First,
             (false, true) => Side::Second,
         };
-        let source = other(side);
+        let source = side.other();
         if self.of(source).lineage.current.is_none() {
             return Some(Outcome::Person(Question::WhichFirst(Some(source))));
         }
@@ -137,7 +130,7 @@ impl Meeting<'_> {
                 if !empty(self.of(side)) {
                     return Some(Outcome::Person(Question::Replace(side)));
                 }
-                self.full(other(side), false)
+                self.full(side.other(), false)
             }
         })
     }
@@ -146,7 +139,7 @@ impl Meeting<'_> {
     fn distrusted(&self) -> Option<Outcome> {
         for side in [Side::First, Side::Second] {
             if self.of(side).copy == Copy::Unknown {
-                let both = self.of(other(side)).copy == Copy::Unknown;
+                let both = self.of(side.other()).copy == Copy::Unknown;
                 let question = if both { Question::NoGoodCopy } else { Question::Unknown(side) };
                 return Some(Outcome::Person(question));
             }
@@ -167,14 +160,14 @@ impl Meeting<'_> {
             (false, true) => Side::First,
             (true, false) => Side::Second,
         };
-        let (bad, good) = (self.of(side), self.of(other(side)));
+        let (bad, good) = (self.of(side), self.of(side.other()));
         let (current, base) = effective(bad);
         let older = current.is_some_and(|current| knows(good, current)) && base.is_none();
         // A node that holds a settled base but whose writes the other took over has an id that the other knows as
         // history; only an equal current means that this one went on alone.
         let passed = base.is_some() && current.is_some_and(|current| good.lineage.history.contains(&current));
         if older || passed || bad.outdated || bad.target {
-            return Some(self.full(other(side), false));
+            return Some(self.full(side.other(), false));
         }
         Some(Outcome::Person(Question::NewestInconsistent(side)))
     }
@@ -225,14 +218,14 @@ impl Meeting<'_> {
     fn follows(&self) -> Option<Outcome> {
         for side in [Side::First, Side::Second] {
             let (_, base) = effective(self.of(side));
-            let (current, other_base) = effective(self.of(other(side)));
+            let (current, other_base) = effective(self.of(side.other()));
             if base.is_some() && base == current {
                 // The other went on as well: rule 5 ends in a split brain.
                 return Some(if other_base.is_none() { self.delta(side) } else { self.split() });
             }
         }
         for side in [Side::First, Side::Second] {
-            let (current, _) = effective(self.of(other(side)));
+            let (current, _) = effective(self.of(side.other()));
             if current.is_some_and(|current| self.of(side).lineage.history.contains(&current)) {
                 return Some(self.full(side, false));
             }
@@ -251,10 +244,11 @@ impl Meeting<'_> {
     }
 
     fn split(&self) -> Outcome {
-        if self.policy == SplitBrain::Manual {
-            return Outcome::Person(Question::SplitBrain);
-        }
         let (a, b) = (&self.first.lineage, &self.second.lineage);
+        let before = if a.prim_of_base { Side::First } else { Side::Second };
+        if self.policy == SplitBrain::Manual {
+            return Outcome::Person(Question::SplitBrain(before));
+        }
         let serving = |view: &View| view.mode == Mode::Alone;
         let wrote = (a.wrote_alone, b.wrote_alone);
         let first = match (serving(self.first), serving(self.second)) {
@@ -264,7 +258,7 @@ impl Meeting<'_> {
             (true, true) => a.prim_of_base,
             (false, false) if wrote == (false, false) => a.prim_of_base,
             (false, false) if wrote.0 != wrote.1 => wrote.0,
-            (false, false) => return Outcome::Person(Question::SplitBrain),
+            (false, false) => return Outcome::Person(Question::SplitBrain(before)),
         };
         self.full(if first { Side::First } else { Side::Second }, true)
     }

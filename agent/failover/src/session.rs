@@ -350,8 +350,12 @@ impl Failover {
         }
         let (history, term) = (peer.lineage.history.clone(), peer.term);
         // The source is not past the lineage change that this meeting brought.
-        let ready = if session.plan == Plan::Repair { Mode::Primary } else { Mode::Alone };
-        if peer.mode != ready {
+        let past = match peer.mode {
+            Mode::Alone => peer.lineage.settled,
+            Mode::Primary => peer.lineage.base.is_none(),
+            Mode::Stopped | Mode::Waiting | Mode::Target | Mode::Second | Mode::Candidate => false,
+        };
+        if !past {
             return false;
         }
         if self.hard.lineage.current != Some(current) {
@@ -366,6 +370,7 @@ impl Failover {
         self.hard.boot_id = self.config.boot_id;
         self.hard.last_paired = self.wall;
         self.yields = false;
+        self.disk_failed = false;
         self.persist();
         self.replicator.journal = None;
         self.replicator.journal_asked = None;

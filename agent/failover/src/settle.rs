@@ -83,6 +83,7 @@ impl Failover {
             give_up_unsettled(&mut self.hard.lineage);
         }
         if self.hard.lineage.base.is_none() || forced {
+            self.unsettle();
             let new = self.fresh_lineage();
             let root = self.fresh_lineage();
             let prim = self.hard.role == Role::Primary;

@@ -8,7 +8,7 @@ use crate::hard::{Desired, Role};
 use crate::meeting::Outcome;
 use crate::procedure::Posture;
 use crate::replicator::{Process, Replicator};
-use crate::session::Session;
+use crate::session::{Session, effective_current};
 use crate::settle::{Cause, Settling};
 use crate::timer::Timer;
 use crate::view::{Copy, Mode, Plan, View};
@@ -85,10 +85,10 @@ impl Failover {
             self.link = self.my_side_of(id);
             self.last_session = Some(id);
             let source = lineage.current;
-            // The plan of a session that is not in step is known to the replicators; what counts here is whether the
-            // target may be trusted meanwhile.
-            let plan = if in_step || !(self.hard.target || alone) { Plan::Repair } else { Plan::Full };
-            let paired = in_step && !alone && !self.hard.target;
+            // The plan is known to the replicators; what counts here is whether the target may be trusted meanwhile.
+            let plan = if self.hard.target || alone { Plan::Full } else { Plan::Repair };
+            // The steps of pairing may be repeated; whether they were done is not known.
+            let paired = false;
             self.session = Some(Session {
                 id,
                 role,
@@ -131,11 +131,7 @@ impl Failover {
             self.service.posture = Posture::Idle;
         } else if self.session.as_ref().is_some_and(|session| session.role == Role::Secondary) {
             self.service.addresses = false;
-            self.mode = if self.session.as_ref().is_some_and(|session| session.paired) {
-                Mode::Second
-            } else {
-                Mode::Target
-            };
+            self.mode = Mode::Target;
             self.service.posture = Posture::Second;
         } else {
             self.give_up_adopted(true);
@@ -269,6 +265,11 @@ impl Failover {
 
     // Starting by itself.
 
+    /// The page cache was lost since both copies were in step.
+    pub(crate) const fn rebooted(&self) -> bool {
+        self.hard.boot_id != 0 && self.hard.boot_id != self.config.boot_id
+    }
+
     /// Nothing stands in the way of deciding how to start.
     pub(crate) fn may_start(&self) -> bool {
         self.mode == Mode::Waiting
@@ -376,11 +377,13 @@ impl Failover {
         if assumed.copy == Copy::Unexamined {
             assumed.copy = if assumed.lineage.current.is_some() { Copy::Known } else { Copy::Empty };
         }
+        let equal = effective_current(&peer.lineage) == effective_current(&self.hard.lineage);
+        // Of two equal copies, one that lost its page cache may lack what the other still has.
+        let forgetful = self.rebooted() && !peer.rebooted;
         match self.outcome(&assumed) {
-            Outcome::Pair(_) => true,
+            Outcome::Pair(side) => side == self.config.side || !forgetful,
             Outcome::Source { side, split, .. } => {
-                (side == self.config.side && !split)
-                    || (peer.lineage.current == self.hard.lineage.current && !split)
+                !split && (side == self.config.side || (equal && !forgetful))
             }
             Outcome::Person(_) | Outcome::NotYet => false,
         }

@@ -1,7 +1,7 @@
 //! What people see.
 
 use crate::action::{Phase, State, Status};
-use crate::config::ArbiterKind;
+use crate::config::{ArbiterKind, Side};
 use crate::failover::Failover;
 use crate::meeting::{Outcome, Question};
 use crate::procedure::Posture;
@@ -279,22 +279,35 @@ impl Failover {
             ),
             Question::NewestInconsistent(side) => (
                 format!("the newest writes are on {}, whose copy is inconsistent", self.name_of(side)),
-                on("prim", side, " --force"),
+                if self.side_serves(side.other()) {
+                    on("second", side, " --force")
+                } else {
+                    on("prim", side, " --force")
+                },
             ),
-            Question::SplitBrain => (
-                "both nodes went on alone: one must give up its changes".to_owned(),
-                format!(
-                    "safectl second {module} --on NODE --force, NODE being the one whose changes are given up"
-                ),
-            ),
-            Question::Strangers => (
-                "the copies have no history in common".to_owned(),
-                format!(
-                    "safectl second {module} --on NODE --force, NODE being the one whose data is replaced"
-                ),
-            ),
+            Question::SplitBrain(before) => {
+                let (keep, lose) = (self.name_of(before), self.name_of(before.other()));
+                let reason = format!(
+                    "both nodes went on alone: one must give up its changes; the command keeps those of {keep}, on \
+                     {keep} it would keep those of {lose}"
+                );
+                (reason, on("second", before.other(), " --force"))
+            }
+            Question::Strangers => {
+                let reason = format!(
+                    "the copies have no history in common: one must be replaced; the command replaces that of {}",
+                    self.name_of(Side::Second)
+                );
+                (reason, on("second", Side::Second, " --force"))
+            }
         };
         (Phase::Blocked, reason, Some(hint))
+    }
+
+    fn side_serves(&self, side: Side) -> bool {
+        let serves =
+            if side == self.config.side { Some(self.mode) } else { self.present().map(|peer| peer.mode) };
+        matches!(serves, Some(Mode::Alone | Mode::Primary))
     }
 
     fn type_(&self, verb: &str) -> String {

@@ -10,6 +10,8 @@ impl Failover {
     #[must_use]
     pub fn view(&self) -> View {
         let lineage = self.told_lineage();
+        // What is not durable is not said.
+        let hard = if self.broken { &self.safe } else { &self.hard };
         View {
             incarnation: self.identity.incarnation(),
             serial: self.serial,
@@ -18,13 +20,13 @@ impl Failover {
             mode: self.mode,
             meetable: self.meetable(),
             serving: self.serving(),
-            role: self.hard.role,
-            term: self.hard.term,
+            role: hard.role,
+            term: hard.term,
             copy: if self.ready() { self.replicator.copy } else { Copy::Unexamined },
-            consistent: self.hard.consistent,
-            outdated: self.hard.outdated,
-            target: self.hard.target,
-            rebooted: self.hard.boot_id != 0 && self.hard.boot_id != self.config.boot_id,
+            consistent: self.hard.consistent && hard.consistent,
+            outdated: hard.outdated,
+            target: hard.target,
+            rebooted: self.rebooted(),
             knows_inflight: self.replicator.knows_inflight,
             entered: self.session.as_ref().map(|session| Entered {
                 session: session.id,
@@ -68,7 +70,8 @@ impl Failover {
 
     /// Settled counts only once it is in effect.
     fn told_lineage(&self) -> Lineage {
-        let mut lineage = self.hard.lineage.clone();
+        let hard = if self.broken { &self.safe } else { &self.hard };
+        let mut lineage = hard.lineage.clone();
         if self.recording() {
             lineage.settled = false;
         }

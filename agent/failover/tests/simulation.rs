@@ -20,9 +20,9 @@ const SEEDS: u64 = 3000;
 fn seeds() {
     if let Some(seed) = number("SAFED_SEED") {
         let mut run = Run::new(seed, true);
-        let outcome = run.play();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.play()));
         println!("{}", run.world.trace.join("\n"));
-        outcome.unwrap();
+        outcome.unwrap().unwrap();
         return;
     }
     let seeds = number("SAFED_SEEDS").unwrap_or(SEEDS);
@@ -274,6 +274,7 @@ impl Run {
             _ => {
                 if self.random.percent(30) && world.hosts[host].agent.is_some() {
                     self.inconsistent = true;
+                    world.forget_what_the_disk_took(host);
                     world.report(host, ReplicatorEvent::DiskFailed("fsync: I/O error".to_owned()));
                 } else {
                     world.hosts[host].mount_fails = !world.hosts[host].mount_fails;

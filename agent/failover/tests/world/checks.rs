@@ -140,9 +140,18 @@ impl World {
         if both {
             self.oracle.acked &= !(mine.since | other.since);
         }
-        self.oracle.acked &= mine.data | other.data;
+        let other_data = if other.hard.consistent { other.data } else { 0 };
+        self.oracle.acked &= mine.data | other_data;
         if mine.hard.lineage.base.is_some() {
             self.oracle.acked &= !(mine.dirty & !mine.data);
+        }
+    }
+
+    /// The disk failed: what the other host lost before is on no good copy any more.
+    pub fn forget_what_the_disk_took(&mut self, host: usize) {
+        let other = &self.hosts[1 - host].disk;
+        if other.rebooted || !other.hard.consistent {
+            self.oracle.acked &= other.data;
         }
     }
 

@@ -62,6 +62,15 @@ pub struct Replicator {
     pub stand_in: Option<(View, View)>,
     /// The newest authenticated packet of the peer.
     pub heard: Time,
+    /// When this host sent the newest packet that the peer is known to have heard.
+    pub echoed: Option<Time>,
+}
+
+impl Replicator {
+    /// Last proof that both hear each other.
+    pub fn contact(&self) -> Time {
+        self.echoed.map_or(self.heard, |echoed| echoed.min(self.heard))
+    }
 }
 
 /// What survives every process.

@@ -105,6 +105,7 @@ impl World {
         }
         if let Some(replicator) = &mut machine.replicator {
             replicator.heard = self.now;
+            replicator.echoed = replicator.echoed.max(packet.echo);
         }
         machine.peer_sent = machine.peer_sent.max(Some(packet.sent));
         if machine.agent.is_none() {

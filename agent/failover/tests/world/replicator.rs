@@ -137,7 +137,6 @@ impl World {
             self.report(host, ReplicatorEvent::MountFailed("device is busy".to_owned()));
             return;
         }
-        self.check_mount(host);
         self.edit(host, |replicator| {
             replicator.mounted = true;
             replicator.fenced = false;
@@ -184,7 +183,7 @@ impl World {
     pub fn fence_without_agent(&mut self, host: usize) {
         let machine = &self.hosts[host];
         let (Some(gone), Some(replicator)) = (machine.agent_gone, &machine.replicator) else { return };
-        let silent = self.now.since(replicator.heard) >= machine.config.timeout * 9 / 10;
+        let silent = self.now.since(replicator.contact()) >= machine.config.timeout * 9 / 10;
         let late = self.now.since(gone) >= machine.config.agent_timeout;
         if replicator.fenced || !(late || (silent && replicator.settled.is_none())) {
             return;

@@ -216,6 +216,9 @@ impl World {
     }
 
     fn to_replicator(&mut self, host: usize, command: ReplicatorCommand) {
+        if command == ReplicatorCommand::Mount {
+            self.check_mount(host);
+        }
         if let ReplicatorCommand::Start { .. } = command {
             if self.hosts[host].replicator.is_none() {
                 self.begin_replicator(host);

@@ -335,8 +335,7 @@ impl World {
         machine.agent_life += 1;
         machine.agent_gone = Some(self.now);
         let life = machine.replicator_life;
-        if let Some(replicator) = &mut machine.replicator {
-            replicator.heard = self.now;
+        if machine.replicator.is_some() {
             self.after(Duration::from_millis(20), Happening::StandIn { host, life });
         } else {
             // Nobody is left to remove what is active; init restarts the agent at once.
