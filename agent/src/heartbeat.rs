@@ -184,7 +184,8 @@ impl Heart {
         });
     }
 
-    /// See `Network::contact`.
+    /// See `Network::contact`: when the newest datagram that the node echoes was sent by this one, which is what a
+    /// promise may rest on; when the echo was read says nothing if this host was frozen meanwhile.
     #[must_use]
     pub fn contact(&self, peer: &str) -> watch::Receiver<Option<Time>> {
         let mut contacts = self.shared.contacts.lock();

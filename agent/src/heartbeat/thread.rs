@@ -23,6 +23,8 @@ use crate::peer::convert::view_from_wire;
 const HEARD_PAUSE: Duration = Duration::from_millis(50);
 /// Datagrams taken from one socket before anything else is done.
 const BURST: usize = 512;
+/// Between two lines about pauses of this process.
+const PAUSE_QUIET: Duration = Duration::from_secs(10);
 /// Longest sleep.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -119,11 +121,14 @@ impl Beater<'_> {
         let shortest = self.modules.values().map(|module| module.judge.timeout).min().unwrap_or(IDLE_TIMEOUT);
         let late = now.since(deadline);
         if late >= (shortest / 4).max(Duration::from_millis(100)) {
+            let told = std::mem::replace(&mut self.awake, now);
+            if now.since(told) < PAUSE_QUIET {
+                return;
+            }
             let ms = late.as_millis();
             let what =
                 format!("this process was paused for {ms} ms: no node is declared lost for one timeout");
             self.shared.audit.warn(&what);
-            self.awake = now;
         }
     }
 
@@ -242,7 +247,8 @@ impl Beater<'_> {
                 self.take_views(&body);
             }
             Verdict::StandIn => {
-                self.heard(&body, Some(now), now);
+                // It echoes nothing: when it was sent cannot be known, so it is no contact to rely on.
+                self.heard(&body, None, now);
                 self.note_gone(&body, now);
                 self.take_views(&body);
             }

@@ -18,7 +18,7 @@ use super::nodes::bounded;
 use super::{Nodes, versions};
 use crate::cluster::{Cluster, Joined};
 use crate::heartbeat::PeerReport;
-use crate::node::{Context, Install, Refusal};
+use crate::node::{Context, Install, Refusal, Statuses};
 use crate::spec_store;
 
 /// For one call.
@@ -71,24 +71,19 @@ impl CatchUp {
         let mut notable = self.cluster.heart().notable();
         let mut membership = self.cluster.follow();
         let mut statuses = self.context.node.statuses();
-        let mut versions = BTreeMap::new();
+        let mut held = BTreeMap::new();
         loop {
+            // Before the first wait too: what happened before the subscriptions is not told by them.
+            if let Some(joined) = self.cluster.joined() {
+                self.look(&joined).await;
+            }
             let tick = self.next_look();
             tokio::select! {
                 () = self.context.shutdown.cancelled() => return,
                 Ok(()) = notable.changed() => {}
                 Ok(()) = membership.changed() => {}
-                Ok(()) = statuses.changed() => {
-                    let now = statuses.borrow_and_update().iter().map(|(name, status)| (name.clone(), status.version.clone())).collect();
-                    if now == versions {
-                        continue;
-                    }
-                    versions = now;
-                }
+                Ok(now) = statuses.wait_for(|now| versions(now) != held) => held = versions(&now),
                 () = tokio::time::sleep_until(tick) => {}
-            }
-            if let Some(joined) = self.cluster.joined() {
-                self.look(&joined).await;
             }
         }
     }
@@ -245,6 +240,11 @@ impl Other {
     fn is_settled(&self) -> bool {
         self.differs.is_some_and(|since| since + SETTLE <= Instant::now())
     }
+}
+
+/// Which versions this node holds.
+fn versions(statuses: &Statuses) -> BTreeMap<String, String> {
+    statuses.iter().map(|(name, status)| (name.clone(), status.version.clone())).collect()
 }
 
 /// The modules of this node, as told in greetings.

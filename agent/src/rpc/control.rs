@@ -10,6 +10,7 @@ use safe_proto::module::{
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
+use super::node_service::ON_BEHALF;
 use super::{Desk, refuse, status, validate};
 use crate::peer::catch_up::is_serving;
 use crate::peer::nodes::bounded;
@@ -24,6 +25,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// See `ModuleService.ControlModule`.
 pub(super) async fn control(
     desk: &Desk,
+    caller: &str,
     request: ControlModuleRequest,
 ) -> Result<ControlModuleResponse, Status> {
     let command = validate::control(&request)?;
@@ -40,7 +42,7 @@ pub(super) async fn control(
             module.nodes.join(", ")
         )));
     }
-    let order = Order { desk, own: &own, command, request: &request };
+    let order = Order { desk, own: &own, caller, command, request: &request };
     let outcomes = if command == Command::Shutdown {
         order.shutdown(&module.nodes).await?
     } else if !request.nodes.is_empty() {
@@ -101,6 +103,7 @@ async fn serving(desk: &Desk, name: &str) -> Result<Vec<String>, Status> {
 struct Order<'a> {
     desk: &'a Desk,
     own: &'a str,
+    caller: &'a str,
     command: Command,
     request: &'a ControlModuleRequest,
 }
@@ -124,6 +127,9 @@ impl Order<'_> {
             ..self.request.clone()
         });
         request.set_timeout(PATIENCE);
+        if let Ok(caller) = self.caller.parse() {
+            request.metadata_mut().insert(ON_BEHALF, caller);
+        }
         let answer = bounded(node, PATIENCE, client.control_module(request)).await?;
         Ok(answer.outcomes.into_iter().next().map(|outcome| outcome.message).unwrap_or_default())
     }

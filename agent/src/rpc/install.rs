@@ -119,7 +119,9 @@ pub(super) async fn install(
     }
     let parent = common_head(&name, &heads)?;
     let warnings = findings.into_iter().map(Into::into).collect();
+    let equal = heads.values().all(|head| head.as_ref().map(|head| &head.version) == parent.as_ref());
     if let Some(head) = &parent
+        && equal
         && is_present(desk, &name, &files).await?
     {
         return Ok(InstallModuleResponse {

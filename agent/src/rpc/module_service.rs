@@ -94,7 +94,7 @@ impl ModuleService for Desk {
             request.name,
             request.nodes.join(",")
         );
-        let outcome = control::control(&self.0, request).await;
+        let outcome = control::control(&self.0, &caller, request).await;
         self.0.audit(&caller, &what, &outcome);
         outcome.map(Response::new)
     }

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Caller, validate};
 use crate::peer::versions::SPOKEN;
+use crate::pki::Identity;
 
 /// The service.
 pub(super) struct Desk(pub(super) Arc<super::Desk>);
@@ -76,7 +77,15 @@ impl Desk {
     }
 }
 
-/// Who calls.
+/// Metadata of a call that a node passes on: who asked it.
+pub(super) const ON_BEHALF: &str = "safed-on-behalf";
+
+/// Who calls; from a node also for whom.
 pub(super) fn caller<T>(request: &Request<T>) -> String {
-    request.extensions().get::<Caller>().map_or_else(|| "unknown".to_owned(), Caller::to_string)
+    let Some(caller) = request.extensions().get::<Caller>() else { return "unknown".to_owned() };
+    let of_node = matches!(caller, Caller::Remote { identity: Some(Identity::Node(_)), .. });
+    match request.metadata().get(ON_BEHALF).and_then(|value| value.to_str().ok()) {
+        Some(behalf) if of_node => format!("{caller} for {behalf:.200}"),
+        Some(_) | None => caller.to_string(),
+    }
 }

@@ -73,6 +73,7 @@ async fn commands_are_passed_on_and_status_is_merged() {
         first.modules().await.control_module(command(Command::Start, &[])).await.unwrap().into_inner();
     assert_eq!(answer.outcomes.iter().filter(|outcome| outcome.accepted).count(), 2);
     assert_eq!(second.told.lock().commands, ["db Start"]);
+    second.audited("for local uid 0").await;
     first.modules().await.control_module(command(Command::Stop, &["n2"])).await.unwrap();
     assert_eq!(second.told.lock().commands, ["db Start", "db Stop"]);
     assert_eq!(first.told.lock().commands, ["db Start"]);

@@ -75,6 +75,8 @@ impl Host {
     }
 
     fn at(root: PathBuf, address: &str) -> Self {
+        // Seen when a test fails; only the first node begins it.
+        drop(safed::logging::start(&std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned())));
         let paths = Paths::new(Some(&root));
         for directory in [paths.lib(), paths.run()] {
             std::fs::create_dir_all(directory).unwrap();
