@@ -1,7 +1,8 @@
 //! Networks between hosts: bridges in a network namespace of their own, so that names and addresses are this
 //! cluster's alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::guardian::{Charge, Guardian};
@@ -51,6 +52,8 @@ impl Lan {
 #[derive(Debug)]
 pub struct Network {
     place: Guardian,
+    /// Who is isolated on which lan: a host that returns finds its cable as it left it.
+    isolated: Mutex<BTreeSet<(String, &'static str)>>,
 }
 
 impl Network {
@@ -63,7 +66,7 @@ impl Network {
             lines.push(format!("link add {bridge} type bridge stp_state 0 forward_delay 0"));
             lines.push(format!("link set dev {bridge} up"));
         }
-        let network = Self { place };
+        let network = Self { place, isolated: Mutex::default() };
         network.ip(network.place.init(), &lines)?;
         Ok(network)
     }
@@ -83,6 +86,11 @@ impl Network {
             inside.push(format!("link set dev {interface} up"));
         }
         self.ip(self.place.init(), &outside)?;
+        for lan in lans {
+            if self.isolated().contains(&(host.to_owned(), lan.name)) {
+                self.ports(host, &[*lan], "isolated on")?;
+            }
+        }
         self.ip(init, &inside)
     }
 
@@ -96,15 +104,28 @@ impl Network {
         lans.iter().try_for_each(|lan| {
             let gone = self.ip(self.place.init(), &[format!("link del dev {}", lan.port(host))]);
             // The kernel takes a cable away by itself, some time after the other end's namespace is gone.
-            gone.or_else(|error| if error.to_string().contains("Cannot find") { Ok(()) } else { Err(error) })
+            gone.or_else(ignore_missing)
         })
     }
 
-    /// Lets these hosts hear each other on the lan no more (or again); all other hosts still hear them, and no carrier changes.
+    /// Lets these hosts hear each other on the lan no more (or again); all other hosts still hear them, and no carrier
+    /// changes. A host that is off will find it so.
     pub fn isolate(&self, hosts: &[&str], lan: Lan, isolated: bool) -> Result<()> {
-        hosts.iter().try_for_each(|host| {
-            self.ports(host, &[lan], if isolated { "isolated on" } else { "isolated off" })
-        })
+        for host in hosts {
+            let key = ((*host).to_owned(), lan.name);
+            if isolated {
+                self.isolated().insert(key);
+            } else {
+                self.isolated().remove(&key);
+            }
+            let setting = if isolated { "isolated on" } else { "isolated off" };
+            self.ports(host, &[lan], setting).or_else(ignore_missing)?;
+        }
+        Ok(())
+    }
+
+    fn isolated(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
+        self.isolated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pulls the host's cable (the carrier goes), or plugs it in.
@@ -121,6 +142,11 @@ impl Network {
     fn ip(&self, init: u32, lines: &[String]) -> Result<()> {
         batch("ip", init, lines)
     }
+}
+
+/// A cable that is not there, its host being off.
+fn ignore_missing(error: Error) -> Result<()> {
+    if error.to_string().contains("Cannot find") { Ok(()) } else { Err(error) }
 }
 
 fn lines_for(lans: &[Lan], line: impl Fn(&Lan) -> String) -> Vec<String> {

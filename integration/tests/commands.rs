@@ -47,7 +47,7 @@ fn shut_down_module_starts_with_the_same_roles() -> Result<()> {
     for node in s.cluster.nodes() {
         s.wait(node, State::Stop)?;
         assert!(node.running("ledger")?.is_empty());
-        assert!(node.running("safe-replicator")?.is_empty());
+        assert!(node.fuse_mounts()?.is_empty());
     }
     s.node(1).safectl(&format!("start {MODULE}"))?;
     s.wait_pair(s.node(0))?;

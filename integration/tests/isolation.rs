@@ -81,7 +81,7 @@ fn all_lans_cut_and_told_to_wait() -> Result<()> {
         s.cluster.cut(lan)?;
     }
     for node in s.cluster.nodes() {
-        s.cluster.wait_status(MODULE, &node.name, "WAIT", |status| status.state == State::Wait)?;
+        s.cluster.wait_status(MODULE, &node.name, "does not serve", |status| !status.state.serves())?;
     }
     for lan in LANS {
         s.cluster.heal(lan)?;

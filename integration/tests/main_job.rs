@@ -123,11 +123,11 @@ echo a >over; echo b >under; mv over under
 head -c 300000 /dev/urandom >cut; truncate -s 100000 cut; truncate -s 200000 cut
 truncate -s 10M sparse; echo end | dd of=sparse bs=1 seek=9000000 conv=notrunc status=none
 head -c 1M /dev/urandom >punched; fallocate --punch-hole --offset 4096 --length 65536 punched
-fallocate --keep-size --length 1M allocated
+: >allocated; fallocate --keep-size --length 1M allocated
 mkfifo pipe
 setfattr -n user.colour -v blue file; setfattr -n trusted.mark -v 1 one
 setfacl -m u:1234:r file; setfacl -d -m g:55:rwx empty
-touch -d '2001-02-03 04:05:06.123456789' dated; touch -d '1969-12-31 23:00:00.5' early; chmod 1777 two; chgrp 3 soft -h
+touch -d '2001-02-03 04:05:06.123456789' dated; touch -d '1969-12-31 23:00:00.5' early; chmod 1777 two; chgrp -h 3 soft
 printf 'odd' >"$(printf 'name with\nline end \377')"
 tar -C /usr/share -cf - doc/bash 2>/dev/null | tar -xf - 2>/dev/null || true
 dd if=/dev/urandom of=direct bs=4096 count=64 oflag=direct status=none
