@@ -88,6 +88,19 @@ pub async fn lives(paths: &ModulePaths) -> bool {
     attach::connect(paths).await.is_ok()
 }
 
+/// Kills a replicator that nobody keeps, and clears away what it held.
+///
+/// # Errors
+/// What is left, in one sentence.
+pub async fn end(module: &Module) -> Result<(), String> {
+    if let Ok((_, pid)) = attach::connect(&module.paths).await
+        && let Ok(mut process) = Process::of(pid)
+    {
+        process.kill().await;
+    }
+    clear(module).await
+}
+
 /// Aborts and detaches whatever a dead replicator left mounted.
 ///
 /// # Errors

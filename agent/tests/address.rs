@@ -1,5 +1,7 @@
 //! Virtual addresses on real interfaces, in a network namespace of the test's own. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;

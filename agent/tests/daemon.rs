@@ -1,5 +1,7 @@
 //! The daemon as a whole: what it refuses, that it runs before any cluster, how it ends. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;

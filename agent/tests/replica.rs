@@ -1,5 +1,7 @@
 //! The keeper of a replicator, with a replicator that agrees to everything: start, adoption, hanging, death.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,9 @@ use super::{
     Command, End, Event, Loaded, Membership, ModuleName, Owner, REPLICATOR_END, Refusal, Reply, Runtime,
     Slot, answer, load, not_found, spec_store,
 };
+use std::sync::Arc;
+
+use crate::module::Module;
 use crate::node::Install;
 use crate::node::load::Mirror;
 use tokio_util::sync::CancellationToken;
@@ -194,13 +197,19 @@ impl Owner {
         if let Err(refusal) = self.changeable(&module) {
             return answer(reply, Err(refusal));
         }
+        // One that cannot run here may have a replicator of better days, which fenced itself for want of an agent.
+        let idle = self.slots.get(&module).filter(|slot| matches!(slot, Slot::Idle { .. }));
+        let idle = idle.and_then(Slot::module).cloned();
         let earlier = self.tear_down(&module);
         self.slots.insert(module.clone(), Slot::Loading { runtime: 0, waiting: Vec::new() });
         let installer = self.installer.clone();
         let (ground, end) = (self.ground.clone(), self.end.clone());
         tokio::spawn(async move {
             wait_for(earlier).await;
-            let done = installer.remove(ground, module.clone()).await;
+            let done = match end_idle(idle).await {
+                Ok(()) => installer.remove(ground, module.clone()).await,
+                Err(why) => Err(Refusal::Failed(why)),
+            };
             // The loop has ended.
             let _ended = end.send(End::Removed { module, done, reply }).await;
         });
@@ -252,6 +261,13 @@ impl Owner {
             Some(Slot::Idle { frozen, .. }) => *frozen = freeze,
             Some(Slot::Loading { .. }) | None => {}
         }
+    }
+}
+
+async fn end_idle(module: Option<Arc<Module>>) -> Result<(), String> {
+    match module {
+        Some(module) => crate::replica::end(&module).await,
+        None => Ok(()),
     }
 }
 
