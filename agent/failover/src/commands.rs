@@ -45,6 +45,7 @@ impl Failover {
 
     fn command_start(&mut self) {
         if self.mode == Mode::Stopped || self.blocked.is_some() {
+            self.forgive();
             self.want_started();
             self.enter_waiting();
         }
@@ -69,7 +70,7 @@ impl Failover {
             self.refuse(Command::StopStart, "the module is stopped", "start");
             return;
         }
-        self.blocked = None;
+        self.forgive();
         self.pend(Command::StopStart);
         self.close(Goal::Again);
     }
@@ -99,6 +100,10 @@ impl Failover {
     fn command_prim(&mut self, command: Command) {
         match self.mode {
             Mode::Primary | Mode::Alone => self.answer(command, Ok(())),
+            Mode::Second if self.session.is_none() && self.rights.promote && !self.config.failover => {
+                self.take_over = true;
+                self.pend(command);
+            }
             Mode::Second => {
                 let text = format!(
                     "{} follows {} in step; to exchange roles type",
@@ -112,6 +117,7 @@ impl Failover {
                 self.answer(command, Err(text));
             }
             Mode::Stopped => {
+                self.forgive();
                 self.want_started();
                 self.enter_waiting();
                 self.pend(command);
@@ -214,6 +220,9 @@ impl Failover {
         if matches!(self.mode, Mode::Primary | Mode::Alone) {
             self.end_command(Ok(()));
             return true;
+        }
+        if self.mode == Mode::Second && self.take_over && self.session.is_none() {
+            return false;
         }
         if matches!(self.mode, Mode::Second | Mode::Target | Mode::Stopped) {
             let why = format!("{} serves and this node follows", self.config.peer);

@@ -77,6 +77,8 @@ pub struct Failover {
     pub(crate) yields: bool,
     /// `second`: never primary by itself.
     pub(crate) only_second: bool,
+    /// `prim` on a secondary whose primary is lost, where automatic failover is off.
+    pub(crate) take_over: bool,
     /// What was served before the replicator died is served again without waiting for the peer.
     pub(crate) resume_alone: bool,
     /// Since when this node has been waiting.
@@ -129,6 +131,7 @@ impl Failover {
             pending: Pending::default(),
             yields: false,
             only_second: false,
+            take_over: false,
             resume_alone: false,
             waiting_since: Time::default(),
             preferred_in: None,
@@ -295,6 +298,7 @@ impl Failover {
                 || self.rule_loss()
                 || self.rule_settle()
                 || self.rule_start()
+                || self.rule_failure()
                 || self.rule_closing()
                 || self.rule_replicator()
                 || self.rule_service()

@@ -157,6 +157,11 @@ impl Failover {
         if self.settling.is_some() {
             return false;
         }
+        if self.closing.is_some() && self.timers.is_due(Timer::Stall, self.now) && self.present().is_some() {
+            // It is leaving service anyway: the other one takes over at once instead of being outdated.
+            self.fence("the session ended while it left service");
+            return true;
+        }
         let asks = if lock { self.mutual_silence(6) } else { silent };
         let stalled = self.timers.is_due(Timer::Stall, self.now);
         if !asks && !stalled && !self.peer_fenced() {
@@ -172,16 +177,24 @@ impl Failover {
             && !self.hard.outdated
             && !self.hard.target
             && self.hard.lineage.base.is_none();
-        if !free || !good || !self.rights.promote || !self.config.failover || self.only_second {
+        let fenced = self.peer_fenced();
+        if !free || !(self.peer_silent() || fenced) {
             return false;
         }
-        let silent = self.peer_silent()
-            && match self.config.arbiter {
-                ArbiterKind::None => self.rights.alone && self.config.isolation == Isolation::Alone,
-                ArbiterKind::Reachability => self.rights.alone,
-                ArbiterKind::Lock => true,
-            };
-        if !silent && !self.peer_fenced() {
+        if !good || !self.rights.promote {
+            self.leave_role("it is not confirmed that this copy holds every write");
+            return true;
+        }
+        let isolated = self.config.arbiter == ArbiterKind::None && self.config.isolation == Isolation::Wait;
+        if isolated && !fenced {
+            self.leave_role("every lan is silent and isolation is \"wait\"");
+            return true;
+        }
+        // Silence heard by who slept proves nothing; a lock arbiter decides without clocks.
+        if !fenced && !self.rights.alone && self.config.arbiter != ArbiterKind::Lock {
+            return false;
+        }
+        if !self.config.failover && !self.take_over {
             return false;
         }
         self.record(true, format!("{} is lost: this node takes over", self.config.peer));

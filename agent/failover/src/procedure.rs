@@ -97,6 +97,8 @@ pub(crate) struct Service {
     runs: u64,
     /// A start script failed, or addresses could not be raised: for people.
     pub(crate) failure: Option<String>,
+    /// It was a start script.
+    pub(crate) start_failed: bool,
     /// Repeats of a step that was not answered.
     repeats: u32,
 }
@@ -525,6 +527,7 @@ impl Failover {
         self.record(true, format!("{name}{} failed: {reason}", if force { " force" } else { "" }));
         if matches!(script, Script::StartPrim | Script::StartBoth) {
             self.service.failure = Some(format!("{name} failed: {reason}"));
+            self.service.start_failed = true;
         }
     }
 }

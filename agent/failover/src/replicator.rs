@@ -116,6 +116,9 @@ impl Failover {
 
     pub(crate) fn apply_marked(&mut self, lineage: LineageId) {
         self.replicator.marked = Some(lineage);
+        if self.mode == Mode::Target && self.replicator.mark_asked == Some(lineage) {
+            self.replicator.copy = Copy::Known;
+        }
         if self.replicator.mark_asked == Some(lineage) && self.hard.lineage.current == Some(lineage) {
             // Written with the next hard state: an older one only accepts one marker more.
             self.hard.marker_before = None;

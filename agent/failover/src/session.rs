@@ -214,6 +214,8 @@ impl Failover {
         self.last_session = Some(id);
         self.rights.lose();
         self.conceded = None;
+        self.only_second = false;
+        self.take_over = false;
         self.offer = None;
         self.fenced_because = None;
         self.timers.set(Timer::Patience, self.now + self.config.timeout * 2);
@@ -317,14 +319,34 @@ impl Failover {
         let Some(session) = &self.session else { return false };
         let Some(peer) = self.present() else { return false };
         let entered = peer.entered.is_some_and(|entered| entered.session == session.id);
-        if !entered || !session.in_step || self.closing.is_some() {
+        if !entered || self.closing.is_some() {
             return false;
+        }
+        if !session.in_step {
+            return self.mode == Mode::Target && self.label_target();
         }
         match (session.role, self.mode) {
             (Role::Secondary, Mode::Target) => self.pair_target(),
             (Role::Primary, Mode::Alone | Mode::Primary) => self.pair_source(),
             (Role::Primary | Role::Secondary | Role::None, _) => false,
         }
+    }
+
+    /// A target whose root carries no marker, or not the expected one, is marked as a copy of the source: broken off and
+    /// restarted it will be known again as the target that it is.
+    fn label_target(&mut self) -> bool {
+        let Some(source) =
+            self.present().filter(|peer| peer.mode == Mode::Alone).and_then(|peer| peer.lineage.current)
+        else {
+            return false;
+        };
+        if self.replicator.copy == Copy::Known || self.replicator.mark_asked == Some(source) {
+            return false;
+        }
+        self.hard.marker_before = Some(source);
+        self.persist();
+        self.mark(source);
+        true
     }
 
     /// Step 2, and its end: the source persisted the pair as well.
@@ -345,6 +367,7 @@ impl Failover {
             if self.replicator.marked != Some(current) {
                 return false;
             }
+            self.replicator.knows_inflight = true;
             self.mark_paired();
             return true;
         }
@@ -415,6 +438,7 @@ impl Failover {
         self.replicator.journal_asked = None;
         self.replicate(ReplicatorCommand::ClearJournal);
         self.mode = Mode::Primary;
+        self.replicator.knows_inflight = true;
         self.timers.cancel(Timer::Stall);
         self.timers.cancel(Timer::Slow);
         self.mark_paired();

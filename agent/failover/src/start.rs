@@ -156,13 +156,16 @@ impl Failover {
     /// From STOP, or anew.
     pub(crate) fn enter_waiting(&mut self) {
         self.mode = Mode::Waiting;
-        self.blocked = None;
+        if self.may_retry() {
+            self.blocked = None;
+        }
         self.fenced_because = None;
         self.only_second = false;
         self.yields = false;
         self.resume_alone = false;
+        self.take_over = false;
         self.service.failure = None;
-        self.timers.cancel(Timer::Loop);
+        self.service.start_failed = false;
         self.waiting_since = self.now;
         self.peer.awake = self.peer.awake.max(self.now);
     }
@@ -213,6 +216,36 @@ impl Failover {
                 },
             },
         }
+    }
+
+    /// A start script failed: the module starts again, on the other node if that one is in step; `max_loop` times.
+    pub(crate) fn rule_failure(&mut self) -> bool {
+        if self.timers.is_due(Timer::Loop, self.now) {
+            self.timers.cancel(Timer::Loop);
+            self.forgive();
+            self.persist();
+            return true;
+        }
+        if !self.service.start_failed || self.service.busy() || self.closing.is_some() {
+            return false;
+        }
+        self.service.start_failed = false;
+        if !self.service.posture.serves() {
+            return false;
+        }
+        let reason = self.service.failure.clone().unwrap_or_default();
+        self.record(true, format!("{reason}: starts again"));
+        self.count_restart();
+        self.resume_alone = self.mode == Mode::Alone;
+        self.close(Goal::Again);
+        true
+    }
+
+    /// Automatic restarts are counted from nought again.
+    pub(crate) fn forgive(&mut self) {
+        self.blocked = None;
+        self.hard.restarts = 0;
+        self.timers.cancel(Timer::Loop);
     }
 
     pub(crate) fn leave_service_for_meeting(&mut self) {

@@ -152,6 +152,13 @@ impl Failover {
             let phase = if self.rights.promote { Phase::Ready } else { Phase::Transient };
             return (phase, format!("in step with {peer}{right}"), None);
         }
+        if self.rights.promote && !self.config.failover && (self.peer_silent() || self.peer_fenced()) {
+            return (
+                Phase::Blocked,
+                format!("{peer} is lost and automatic failover is off"),
+                Some(self.type_("prim")),
+            );
+        }
         (Phase::Transient, format!("the session with {peer} is interrupted"), None)
     }
 
