@@ -31,6 +31,15 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(watched?)
 }
 
+/// Aborts the FUSE connection mounted at `path` and detaches the mount; whoever has it open goes on with errors.
+///
+/// # Errors
+/// `INVAL` if nothing is mounted there.
+pub fn detach(path: &std::path::Path) -> rustix::io::Result<()> {
+    use rustix::mount::UnmountFlags;
+    rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
+
 /// A kind of link-layer payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EtherType {

@@ -5,8 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::UnmountFlags;
-
 use crate::processes::fuse_mounts_at;
 
 /// Longest wait for the kernel.
@@ -50,8 +48,7 @@ fn clear_now(module: &str, directories: &[PathBuf]) -> Result<(), String> {
 }
 
 fn detach(path: &Path) -> Result<(), String> {
-    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-    match rustix::mount::unmount(path, flags) {
+    match crate::linux::detach(path) {
         // Unmounted by somebody else in between.
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(format!("cannot unmount {}: {error}", path.display())),
