@@ -1,7 +1,7 @@
 //! Inodes with several names: which of the target's stands for which of the source's, so that hard links stay links and
 //! nothing else becomes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
@@ -20,6 +20,8 @@ pub(super) struct Inodes {
     known: BTreeMap<u64, (ObjectId, u64)>,
     // Target inode: the source inode that it stands for.
     claimed: BTreeMap<u64, u64>,
+    // Source inodes whose content and attributes are compared in this round.
+    compared: BTreeSet<u64>,
 }
 
 impl Inodes {
@@ -31,6 +33,7 @@ impl Inodes {
     /// The ids that were bound.
     pub(super) fn take_ids(&mut self) -> Vec<ObjectId> {
         self.claimed.clear();
+        self.compared.clear();
         std::mem::take(&mut self.known).into_values().map(|(id, _)| id).collect()
     }
 }
@@ -56,8 +59,7 @@ impl<'r> Page<'r, '_> {
             self.find_elsewhere(&mut inodes, &source)?;
             if let Some((_, known)) = inodes.known.get(&source.inode) {
                 if *known == target.inode {
-                    self.count(&source);
-                    return Ok(());
+                    return self.compare_once(&mut inodes, source, target);
                 }
                 self.remove(&target)?;
                 return self.join_or_create(&mut inodes, &source);
@@ -76,13 +78,19 @@ impl<'r> Page<'r, '_> {
         } else {
             inodes.claimed.insert(target.inode, source.inode);
         }
-        drop(inodes);
-        if safe_replication::diff::has_content(source.kind) {
+        self.compare_once(&mut inodes, source, target)
+    }
+
+    /// Under whichever of its names an inode comes first.
+    fn compare_once(&mut self, inodes: &mut Inodes, source: Entry, target: Entry) -> Step<()> {
+        if !inodes.compared.insert(source.inode) {
+            self.count(&source);
+        } else if safe_replication::diff::has_content(source.kind) {
             self.files.push((source, target));
-            return Ok(());
+        } else {
+            self.equalize(&source, &target, false)?;
+            self.count(&source);
         }
-        self.equalize(&source, &target, false)?;
-        self.count(&source);
         Ok(())
     }
 
@@ -90,11 +98,15 @@ impl<'r> Page<'r, '_> {
         if let Some((id, _)) = inodes.known.get(&source.inode).copied().filter(|_| source.links > 1) {
             let (parent, name) = (self.job.node.id, source.name.clone());
             self.sender.push(Op::Link { id, parent, name, time: self.time })?;
-            self.count(source);
-            return self.sender.flush();
+            self.sender.flush()?;
+            // It was believed to be equal because another of its names is not marked; but its content can be, under
+            // a name that it has no more.
+            let target = Entry { name: source.name.clone(), ..self.own(id)? };
+            return self.compare_once(inodes, source.clone(), target);
         }
         let Some(id) = self.create(source)? else { return Ok(()) };
         if source.links > 1 {
+            inodes.compared.insert(source.inode);
             self.sender.flush()?;
             let made = self.own(id)?;
             inodes.register(source.inode, id, made.inode);

@@ -1,14 +1,16 @@
 //! What a target knows to be in flight, told by path, since its handles mean nothing to the source.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use safe_replication::dirty::{Change, DirtySet, Object};
+use safe_replication::dirty::{Change, DirtySet, Object, Place};
 
 use super::link::{Answer, Located, Query, What};
+use super::names::names_of;
 use super::{Resync, Step, Trouble, local};
-use crate::backing::{Backing, Root};
+use crate::backing::{Backing, Root, attributes};
 
 /// Most of them in one answer.
 pub const LOCATED_LIMIT: usize = 1024;
@@ -16,68 +18,97 @@ pub const LOCATED_LIMIT: usize = 1024;
 /// A set of this node's as paths. What cannot be found counts as everything.
 #[must_use]
 pub fn export(set: &DirtySet, backing: &Backing) -> Vec<Located> {
-    let everything = || vec![Located { root: 0, path: Vec::new(), what: What::Everything }];
+    match try_export(set, backing) {
+        Ok(known) => known,
+        Err(errno) => {
+            tracing::warn!(%errno, "what was in flight cannot be found, everything is compared");
+            vec![Located { root: 0, path: Vec::new(), what: What::Everything }]
+        }
+    }
+}
+
+fn try_export(set: &DirtySet, backing: &Backing) -> Result<Vec<Located>, Errno> {
     if set.is_everything() {
-        return everything();
+        return Err(Errno::NOENT);
+    }
+    let mut paths: BTreeMap<Object, Vec<Vec<Bytes>>> = BTreeMap::new();
+    for root in backing.roots.iter() {
+        paths.append(&mut paths_of(set, root)?);
     }
     let mut known = Vec::new();
     for change in set.changes() {
-        match locate(&change, set, backing) {
-            Ok(located) => known.extend(located),
-            Err(errno) => {
-                tracing::warn!(%errno, "what was in flight cannot be found, everything is compared");
-                return everything();
-            }
+        let (object, what, name) = match &change {
+            Change::Data { object, offset, len } => (object, What::Data { offset: *offset, len: *len }, None),
+            Change::Meta { object } => (object, What::Meta, None),
+            Change::Name { dir, name, deep } => (dir, What::Name { deep: *deep }, Some(name)),
+            Change::Names { dir, deep } => (dir, What::Names { deep: *deep }, None),
+            Change::Tree { dir } => (dir, What::Tree, None),
+            Change::Everything | Change::Place { .. } => continue,
+        };
+        if usize::from(object.root) >= backing.roots.len() {
+            return Err(Errno::INVAL);
+        }
+        for path in paths.get(object).into_iter().flatten() {
+            let mut path = path.clone();
+            path.extend(name.map(|name| Bytes::copy_from_slice(name)));
+            known.push(Located { root: object.root, path, what });
         }
     }
-    known
+    Ok(known)
 }
 
-/// None: the object is gone, which has a mark of its own.
-fn locate(change: &Change, set: &DirtySet, backing: &Backing) -> Result<Option<Located>, Errno> {
-    let (object, what, name) = match change {
-        Change::Data { object, offset, len } => (object, What::Data { offset: *offset, len: *len }, None),
-        Change::Meta { object } => (object, What::Meta, None),
-        Change::Name { dir, name, deep } => (dir, What::Name { deep: *deep }, Some(name)),
-        Change::Names { dir, deep } => (dir, What::Names { deep: *deep }, None),
-        Change::Tree { dir } => (dir, What::Tree, None),
-        Change::Everything | Change::Place { .. } => return Ok(None),
-    };
-    let root = backing.roots.get(usize::from(object.root)).ok_or(Errno::INVAL)?;
-    let path = if object.kind.is_directory() {
-        path_of(root, object)?
-    } else {
-        let place = set.get(object).and_then(|marks| marks.place.as_ref());
-        match place {
-            Some(place) => path_of(root, &place.dir)?.map(|mut path| {
-                path.push(Bytes::copy_from_slice(&place.name));
-                path
-            }),
-            None if exists(root, object)? => return Err(Errno::NOENT),
-            None => None,
+/// The paths of all objects of the set; of one with several names all, since the other side may know it only under one
+/// of them. An object that is gone has none: its name has a mark of its own.
+fn paths_of(set: &DirtySet, root: &Root) -> Result<BTreeMap<Object, Vec<Vec<Bytes>>>, Errno> {
+    let mut paths = BTreeMap::new();
+    let mut wanted = Vec::new();
+    let mut after = None;
+    while let Some((object, marks)) = set.next(after) {
+        after = Some(object);
+        if object.root != root.index {
+            continue;
         }
-    };
-    let with_name = |mut path: Vec<Bytes>| {
-        path.extend(name.map(|name| Bytes::copy_from_slice(name)));
+        let open = match root.open_path(object) {
+            Ok(open) => open,
+            Err(Errno::STALE | Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        if object.kind.is_directory() {
+            paths.insert(object.clone(), local::path_beneath(root, open.as_fd())?.into_iter().collect());
+            continue;
+        }
+        let links = attributes(open.as_fd())?.nlink;
+        match marks.place.as_ref().map(|place| path_at(root, place, object)) {
+            Some(Ok(Some(path))) if links == 1 => drop(paths.insert(object.clone(), vec![path])),
+            _ if links > 0 => wanted.push(object.clone()),
+            _ => {}
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(paths);
+    }
+    let mut found = names_of(root, &wanted, &|| false)?;
+    for object in wanted {
+        let names = found.remove(&object).ok_or(Errno::NOENT)?;
+        let joined = names.into_iter().map(|(mut path, name)| {
+            path.push(name);
+            path
+        });
+        paths.insert(object, joined.collect());
+    }
+    Ok(paths)
+}
+
+/// The object's path, if it is still at its place.
+fn path_at(root: &Root, place: &Place, object: &Object) -> Result<Option<Vec<Bytes>>, Errno> {
+    let dir = root.open_path(&place.dir)?;
+    if root.look_up(dir.as_fd(), &place.name)?.object != *object {
+        return Ok(None);
+    }
+    Ok(local::path_beneath(root, dir.as_fd())?.map(|mut path| {
+        path.push(Bytes::copy_from_slice(&place.name));
         path
-    };
-    Ok(path.map(|path| Located { root: object.root, path: with_name(path), what }))
-}
-
-fn path_of(root: &Root, dir: &Object) -> Result<Option<Vec<Bytes>>, Errno> {
-    match root.open_path(dir) {
-        Ok(open) => local::path_beneath(root, open.as_fd()),
-        Err(Errno::STALE | Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn exists(root: &Root, object: &Object) -> Result<bool, Errno> {
-    match root.open_path(object) {
-        Ok(_) => Ok(true),
-        Err(Errno::STALE | Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
+    }))
 }
 
 /// Marks here what the target knows to be in flight.

@@ -18,34 +18,29 @@ pub(super) type NamesOf = BTreeMap<u64, Vec<(Vec<Bytes>, Bytes)>>;
 impl Resync<'_> {
     /// Every name of an object that is not a directory.
     pub(super) fn names_of(&self, root: &Root, object: &Object) -> Step<Vec<(Dir, Bytes)>> {
-        let open = root.open_path(object).map_err(|errno| Trouble::local("an object", errno))?;
-        let inode =
-            crate::backing::attributes(open.as_fd()).map_err(|errno| Trouble::local("an object", errno))?.ino;
-        let mut paths: Vec<(Vec<Bytes>, Bytes)> = Vec::new();
-        self.walk_names(root, &mut |dir, entry| {
-            // On a filesystem with subvolumes the number can be another's: the caller checks the object.
-            if entry.inode == inode {
-                paths.push((dir.to_vec(), entry.name.clone()));
-            }
-        })?;
-        let mut found = Vec::new();
-        for (path, name) in paths {
+        let stop = || self.go_on().is_err();
+        let found = names_of(root, std::slice::from_ref(object), &stop)
+            .map_err(|errno| Trouble::local("a search for an object", errno))?;
+        let mut names = Vec::new();
+        for (path, name) in found.into_values().flatten() {
             if let Some(dir) = self.open_dir(root, path)? {
-                found.push((dir, name));
+                names.push((dir, name));
             }
         }
-        Ok(found)
+        Ok(names)
     }
 
     /// The names of all inodes of a root that have several, by [`safe_replication::tree::Entry::inode`].
     pub(super) fn shared_names(&self, root: &Root) -> Step<NamesOf> {
-        let mut found = NamesOf::new();
         let mut candidates: Vec<(Vec<Bytes>, Bytes)> = Vec::new();
-        self.walk_names(root, &mut |dir, entry| {
+        let stop = || self.go_on().is_err();
+        walk_names(root, &stop, &mut |dir, entry| {
             if entry.links > 1 {
                 candidates.push((dir.to_vec(), entry.name.clone()));
             }
-        })?;
+        })
+        .map_err(|errno| Trouble::local("a search for hard links", errno))?;
+        let mut found = NamesOf::new();
         for (path, name) in candidates {
             let Some(dir) = self.open_dir(root, path.clone())? else { continue };
             if let Ok(Some(entry)) = local::entry(dir.open.as_fd(), &name) {
@@ -57,32 +52,74 @@ impl Resync<'_> {
 
     /// Opens a directory by its path; none: it is not there.
     pub(super) fn open_dir(&self, root: &Root, path: Vec<Bytes>) -> Step<Option<Dir>> {
-        match super::reach::open_beneath(root, &path) {
-            Ok(found) => Ok(Some(Dir { object: found.object, open: found.path, path })),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
-            Err(errno) => Err(Trouble::local(&local::display(root, &path), errno)),
-        }
+        open_dir(root, &path).map_err(|errno| Trouble::local(&local::display(root, &path), errno))
     }
+}
 
-    /// Calls `found` for every name of everything but directories beneath a root.
-    fn walk_names(&self, root: &Root, found: &mut dyn FnMut(&[Bytes], &Name)) -> Step<()> {
-        let mut left: Vec<Vec<Bytes>> = vec![Vec::new()];
-        while let Some(path) = left.pop() {
-            self.go_on()?;
-            let Some(dir) = self.open_dir(root, path)? else { continue };
-            let mut below = Vec::new();
-            let listed = list(dir.open.as_fd(), &mut |name| {
-                if name.directory {
-                    below.push([dir.path.as_slice(), &[name.name.clone()]].concat());
-                } else {
-                    found(&dir.path, &name);
-                }
-            });
-            listed.map_err(|errno| Trouble::local(&local::display(root, &dir.path), errno))?;
-            left.append(&mut below);
-        }
-        Ok(())
+fn open_dir(root: &Root, path: &[Bytes]) -> Result<Option<Dir>, Errno> {
+    match super::reach::open_beneath(root, path) {
+        Ok(found) => Ok(Some(Dir { object: found.object, open: found.path, path: path.to_vec() })),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+        Err(errno) => Err(errno),
     }
+}
+
+/// Every name of these objects of one root, which are no directories, in one walk.
+pub(super) fn names_of(
+    root: &Root,
+    objects: &[Object],
+    stop: &dyn Fn() -> bool,
+) -> Result<BTreeMap<Object, Vec<(Vec<Bytes>, Bytes)>>, Errno> {
+    let mut wanted: BTreeMap<u64, Vec<&Object>> = BTreeMap::new();
+    for object in objects {
+        match root.open_path(object).and_then(|open| crate::backing::attributes(open.as_fd())) {
+            Ok(now) => wanted.entry(now.ino).or_default().push(object),
+            Err(Errno::STALE | Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    let mut candidates: Vec<(Vec<Bytes>, Bytes)> = Vec::new();
+    walk_names(root, stop, &mut |dir, entry| {
+        if wanted.contains_key(&entry.inode) {
+            candidates.push((dir.to_vec(), entry.name.clone()));
+        }
+    })?;
+    let mut found: BTreeMap<Object, Vec<(Vec<Bytes>, Bytes)>> = BTreeMap::new();
+    for (path, name) in candidates {
+        let Some(dir) = open_dir(root, &path)? else { continue };
+        // On a filesystem with subvolumes the number can be another inode's.
+        if let Ok(there) = root.look_up(dir.open.as_fd(), &name)
+            && objects.contains(&there.object)
+        {
+            found.entry(there.object).or_default().push((path, name));
+        }
+    }
+    Ok(found)
+}
+
+/// Calls `found` for every name of everything but directories beneath a root.
+fn walk_names(
+    root: &Root,
+    stop: &dyn Fn() -> bool,
+    found: &mut dyn FnMut(&[Bytes], &Name),
+) -> Result<(), Errno> {
+    let mut left: Vec<Vec<Bytes>> = vec![Vec::new()];
+    while let Some(path) = left.pop() {
+        if stop() {
+            return Err(Errno::CANCELED);
+        }
+        let Some(dir) = open_dir(root, &path)? else { continue };
+        let mut below = Vec::new();
+        list(dir.open.as_fd(), &mut |name| {
+            if name.directory {
+                below.push([dir.path.as_slice(), &[name.name.clone()]].concat());
+            } else {
+                found(&dir.path, &name);
+            }
+        })?;
+        left.append(&mut below);
+    }
+    Ok(())
 }
 
 struct Name {

@@ -1,0 +1,167 @@
+//! Draining of what was marked while alone.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use safe_replication::dirty::Change;
+use safe_replicator::journal::Binding;
+use safe_replicator::knowledge::Knowledge;
+use safe_replicator::resync::{Outcome, Plan};
+
+use crate::application::{Act, Application, any_act, object};
+use crate::pair::{Pair, differences};
+use crate::random::{Random, grow};
+
+const BINDING: Binding = Binding { lineage: 3, boot: 4 };
+
+fn paired(seed: u64, count: usize) -> (Pair, Random) {
+    let pair = Pair::new();
+    let mut random = Random::new(seed);
+    grow(&pair.source, &mut random, count);
+    pair.in_step(Plan::Full);
+    (pair, random)
+}
+
+fn alone(pair: &Pair, random: &mut Random, count: usize) {
+    let application = Application::new(pair);
+    for _ in 0..count {
+        application.act(&pair.knowledge, &any_act(&pair.source, random), false);
+    }
+}
+
+#[test]
+fn what_was_done_alone_is_brought_over() {
+    for seed in 100..120 {
+        let (pair, mut random) = paired(seed, 80);
+        alone(&pair, &mut random, 60);
+        pair.in_step(Plan::Delta);
+        assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");
+    }
+}
+
+#[test]
+fn also_from_the_journal_of_a_process_that_was_killed() {
+    for seed in 120..128 {
+        let (mut pair, mut random) = paired(seed, 80);
+        pair.knowledge.open_journal(BINDING).unwrap();
+        alone(&pair, &mut random, 60);
+        let again = Knowledge::new(&pair.journal());
+        assert_eq!(again.open_journal(BINDING).unwrap(), None);
+        pair.knowledge = again;
+        pair.in_step(Plan::Delta);
+        assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");
+    }
+}
+
+#[test]
+fn also_when_it_is_cut_and_more_is_done_alone() {
+    for seed in 130..140 {
+        let (pair, mut random) = paired(seed, 80);
+        loop {
+            alone(&pair, &mut random, 10);
+            pair.link.left.store(random.below(120) as usize, Ordering::SeqCst);
+            match pair.resync(Plan::Delta).0 {
+                Outcome::InStep => break,
+                Outcome::Lost(_) => {}
+                Outcome::Failed(reason) => panic!("seed {seed}: {reason}"),
+            }
+        }
+        assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");
+    }
+}
+
+#[test]
+fn what_the_target_has_in_flight_is_brought_back() {
+    for seed in 140..150 {
+        let (pair, mut random) = paired(seed, 80);
+        // The target has applied what the source never did.
+        let swapped = Pair::over(&pair.target, &pair.source);
+        let application = Application::new(&swapped);
+        for _ in 0..30 {
+            application.act(&swapped.knowledge, &any_act(&swapped.source, &mut random), false);
+        }
+        *pair.link.in_flight.lock() = swapped.knowledge.snapshot();
+        pair.in_step(Plan::Delta);
+        assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");
+    }
+}
+
+#[test]
+fn a_few_pages_of_a_large_file_cost_a_few_pages() {
+    let pair = Pair::new();
+    std::fs::write(pair.source.join("large"), Random::new(1).bytes(64 << 20)).unwrap();
+    pair.in_step(Plan::Full);
+    let application = Application::new(&pair);
+    for at in 0..100 {
+        let act = Act::Write("large".into(), at * 600_001, vec![at as u8; 4096]);
+        assert!(application.act(&pair.knowledge, &act, false));
+    }
+    let figures = pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    assert!(figures.bytes_sent <= 100 * 2 * 4096, "{figures:?}");
+}
+
+#[test]
+fn an_unchanged_tree_costs_nothing() {
+    let (pair, _) = paired(1, 100);
+    std::fs::write(pair.source.join("one"), "x").unwrap();
+    std::fs::write(pair.target.join("one"), "y").unwrap();
+    let one = object(&pair.source.join("one")).unwrap();
+    let dir = object(&pair.source).unwrap();
+    let place = Change::Place { object: one.clone(), dir, name: (*b"one").into() };
+    pair.knowledge.mark(&[place, Change::Data { object: one, offset: 0, len: 1 }]).unwrap();
+    pair.in_step(Plan::Delta);
+    assert!(pair.link.submitted.load(Ordering::SeqCst) + pair.link.queries.load(Ordering::SeqCst) < 12);
+    assert_eq!(std::fs::read(pair.target.join("one")).unwrap(), b"x");
+}
+
+#[test]
+fn an_object_that_was_moved_since_it_was_marked_is_found() {
+    let (pair, _) = paired(2, 60);
+    let application = Application::new(&pair);
+    for act in [Act::Create("moved".into()), Act::Mkdir("dir".into())] {
+        application.act(&pair.knowledge, &act, true);
+    }
+    pair.in_step(Plan::Delta);
+    let act = Act::Write("moved".into(), 0, vec![7; 100]);
+    application.act(&pair.knowledge, &act, false);
+    // Renamed synchronously: on both sides, without a mark.
+    for side in [&pair.source, &pair.target] {
+        std::fs::rename(side.join("moved"), side.join("dir/elsewhere")).unwrap();
+        crate::random::set_mtime(&side.join("dir"), 9, 9);
+        crate::random::set_mtime(side, 9, 9);
+    }
+    pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    assert_eq!(std::fs::read(pair.target.join("dir/elsewhere")).unwrap(), vec![7; 100]);
+}
+
+#[test]
+fn a_new_name_of_an_old_inode_becomes_a_link() {
+    use std::os::unix::fs::MetadataExt as _;
+    let pair = Pair::new();
+    std::fs::create_dir(pair.source.join("dir")).unwrap();
+    std::fs::write(pair.source.join("dir/old"), vec![1; 3 << 20]).unwrap();
+    pair.in_step(Plan::Full);
+    let application = Application::new(&pair);
+    application.act(&pair.knowledge, &Act::Link("dir/old".into(), "new".into()), false);
+    let figures = pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(&pair.target.join("new")), inode(&pair.target.join("dir/old")));
+    assert_eq!(figures.bytes_sent, 0);
+}
+
+#[test]
+fn marks_that_lead_nowhere_end_in_a_full_comparison() {
+    let (pair, _) = paired(3, 40);
+    // The target was edited behind everyone's back, so that a marked file cannot be addressed there.
+    std::fs::create_dir(pair.source.join("d")).unwrap();
+    std::fs::write(pair.source.join("d/f"), "content").unwrap();
+    let file = object(&pair.source.join("d/f")).unwrap();
+    let dir = object(&pair.source.join("d")).unwrap();
+    let place = Change::Place { object: file.clone(), dir, name: (*b"f").into() };
+    pair.knowledge.mark(&[place, Change::Data { object: file, offset: 0, len: 7 }]).unwrap();
+    pair.in_step(Plan::Delta);
+    pair.assert_equal();
+}

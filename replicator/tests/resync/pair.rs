@@ -26,7 +26,7 @@ use safe_replicator::throttle::Throttle;
 
 /// Source and target of a resync.
 pub(crate) struct Pair {
-    _base: tempfile::TempDir,
+    base: tempfile::TempDir,
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) backing: Backing,
@@ -38,10 +38,18 @@ pub(crate) struct Pair {
 pub(crate) fn backing(path: &Path, exclude: &[&str]) -> Backing {
     let directory =
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let object = Object::new(0, safe_replication::object::Kind::Directory, &handle_of(directory.as_fd()).unwrap());
+    let object =
+        Object::new(0, safe_replication::object::Kind::Directory, &handle_of(directory.as_fd()).unwrap());
     let exclude = Exclude::new(&exclude.iter().map(|pattern| (*pattern).into()).collect::<Vec<_>>()).unwrap();
     Backing {
-        roots: Arc::new([Root { index: 0, path: path.to_path_buf(), directory, object, exclude, ack_disk: false }]),
+        roots: Arc::new([Root {
+            index: 0,
+            path: path.to_path_buf(),
+            directory,
+            object,
+            exclude,
+            ack_disk: false,
+        }]),
     }
 }
 
@@ -59,7 +67,20 @@ impl Pair {
         let knowledge = Knowledge::new(&base.path().join("journal"));
         let link = Fake::new(backing(&target, exclude));
         let backing = backing(&source, exclude);
-        Self { source, target, backing, knowledge, link, stop: AtomicBool::new(false), _base: base }
+        Self { source, target, backing, knowledge, link, stop: AtomicBool::new(false), base: base }
+    }
+
+    /// The same directories, without ids or knowledge in common.
+    pub(crate) fn over(source: &Path, target: &Path) -> Self {
+        let pair = Self::new();
+        let (source, target) = (source.to_path_buf(), target.to_path_buf());
+        let (link, backing) = (Fake::new(backing(&target, &[])), backing(&source, &[]));
+        Self { source, target, link, backing, ..pair }
+    }
+
+    /// Where the journal is.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.base.path().join("journal")
     }
 
     /// A new session and a resync in it.
@@ -69,7 +90,8 @@ impl Pair {
         let progress = Progress::default();
         let throttle = Throttle::new(0);
         let (link, knowledge, backing) = (&self.link, &self.knowledge, &self.backing);
-        let resync = Resync { link, knowledge, backing, progress: &progress, throttle: &throttle, stop: &self.stop };
+        let resync =
+            Resync { link, knowledge, backing, progress: &progress, throttle: &throttle, stop: &self.stop };
         let outcome = resync.run(plan);
         (outcome, progress.figures())
     }
@@ -158,6 +180,10 @@ impl Fake {
         if left != usize::MAX {
             self.left.fetch_sub(1, Ordering::SeqCst);
         }
+        if matches!(op, Op::SyncAll { .. }) {
+            // Nothing here is pulled out of a socket.
+            return Ok(());
+        }
         let number = Number(self.number.fetch_add(1, Ordering::SeqCst));
         self.submitted.fetch_add(1, Ordering::SeqCst);
         self.content.fetch_add(op.payload() as u64, Ordering::SeqCst);
@@ -176,7 +202,13 @@ impl Fake {
         Ok(())
     }
 
-    fn carry_bind(&self, id: ObjectId, parent: ObjectId, name: &[u8], kind: u32) -> Result<ObjectId, Failure> {
+    fn carry_bind(
+        &self,
+        id: ObjectId,
+        parent: ObjectId,
+        name: &[u8],
+        kind: u32,
+    ) -> Result<ObjectId, Failure> {
         if !self.bound.lock().contains_key(&id.0) {
             self.carry(&Op::Bind { id, parent, name: Bytes::copy_from_slice(name), kind })?;
         }
@@ -280,7 +312,8 @@ impl Objects for Applied {
     fn path(&self, id: ObjectId) -> Result<Arc<OwnedFd>, Errno> {
         if id == ObjectId::root(0) {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            return rustix::fs::openat(&self.backing.roots[0].directory, c".", flags, Mode::empty()).map(Arc::new);
+            return rustix::fs::openat(&self.backing.roots[0].directory, c".", flags, Mode::empty())
+                .map(Arc::new);
         }
         self.known.lock().get(&id.0).cloned().ok_or(Errno::STALE)
     }

@@ -50,10 +50,13 @@ pub(crate) fn walk(base: &Path) -> Vec<(PathBuf, bool)> {
     let mut found = Vec::new();
     let mut left = vec![base.to_path_buf()];
     while let Some(dir) = left.pop() {
-        let mut entries: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // What vanishes while it is walked is left out.
+        let Ok(listed) = std::fs::read_dir(&dir) else { continue };
+        let mut entries: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
         entries.sort();
         for path in entries {
-            let directory = path.symlink_metadata().unwrap().is_dir();
+            let Ok(meta) = path.symlink_metadata() else { continue };
+            let directory = meta.is_dir();
             if directory {
                 left.push(path.clone());
             }
@@ -123,7 +126,8 @@ fn special(path: &Path, random: &mut Random) {
 pub(crate) fn attributes(path: &Path, random: &mut Random) {
     let meta = path.symlink_metadata().unwrap();
     if random.chance(3) {
-        let (uid, gid) = (Uid::from_raw(random.below(3) as u32 * 1000), Gid::from_raw(random.below(3) as u32 * 100));
+        let (uid, gid) =
+            (Uid::from_raw(random.below(3) as u32 * 1000), Gid::from_raw(random.below(3) as u32 * 100));
         rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).unwrap();
     }
     if !meta.is_symlink() {
@@ -145,7 +149,11 @@ pub(crate) fn attributes(path: &Path, random: &mut Random) {
         }
         if meta.is_file() && random.chance(8) {
             // cap_net_raw+ep, which a write or a change of owner takes away.
-            set_xattr(path, "security.capability", &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            set_xattr(
+                path,
+                "security.capability",
+                &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            );
         }
     }
     set_mtime(path, random.below(1 << 31) as i64 - (1 << 29), random.below(1_000_000_000) as i64);
