@@ -196,6 +196,11 @@ impl Failover {
     fn apply_view(&mut self, view: Box<View>) {
         self.peer.hear(self.now);
         self.peer.agent_gone = false;
+        let standing = (view.incarnation, view.mode, view.meetable);
+        if self.peer.standing != Some(standing) {
+            self.peer.standing = Some(standing);
+            self.peer.standing_since = self.now;
+        }
         self.peer.view = Some(view);
     }
 

@@ -210,7 +210,7 @@ impl Failover {
         }
         let hopeless = match settling.cause {
             Cause::Rules => match self.config.arbiter {
-                ArbiterKind::Lock => false,
+                ArbiterKind::Lock => self.arbiter.foreign && !self.peer_fenced(),
                 ArbiterKind::None | ArbiterKind::Reachability => !self.rights.alone && !self.peer_fenced(),
             },
             Cause::Demand => {

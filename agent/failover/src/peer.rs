@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::time::Time;
-use crate::view::View;
+use crate::view::{Mode, View};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
@@ -17,6 +17,9 @@ pub(crate) struct Peer {
     echoed: Option<Time>,
     /// Since when this node has been awake without a pause: who slept cannot say that the other was silent.
     pub(crate) awake: Time,
+    /// Which process speaks, what it does, and since when it has been so.
+    pub(crate) standing: Option<(u64, Mode, bool)>,
+    pub(crate) standing_since: Time,
     /// Lans that are up, one bit each; for people.
     pub(crate) lans: u64,
 }

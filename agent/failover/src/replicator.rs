@@ -106,7 +106,9 @@ impl Failover {
             self.count_restart();
         } else if self.serving() {
             self.count_restart();
+            let alone = self.mode == Mode::Alone;
             self.fence("its replicator died");
+            self.resume_alone = alone;
         } else if self.mode != Mode::Stopped {
             self.leave_role("its replicator died");
         }

@@ -377,12 +377,8 @@ impl Failover {
     }
 
     fn start_wait_ends(&self) -> crate::time::Time {
-        let since = if self.present().is_some() {
-            self.waiting_since
-        } else {
-            self.peer.contact().max(self.waiting_since)
-        };
-        since + self.config.start_wait
+        let peer = if self.present().is_some() { self.peer.standing_since } else { self.peer.contact() };
+        peer.max(self.waiting_since) + self.config.start_wait
     }
 
     fn start_waited(&self) -> bool {

@@ -167,6 +167,10 @@ impl Story {
             }
             [node @ ("n1" | "n2"), command @ ..] => {
                 let command = parse(command)?;
+                if matches!(command, Command::Prim { force: true } | Command::Second { force: true, .. }) {
+                    world.oracle.forced = true;
+                    world.oracle.excused = true;
+                }
                 world.order(host(node)?, command);
                 world.run(Duration::from_millis(1))?;
             }
