@@ -121,12 +121,10 @@ impl Applier {
         self.shared.prune(&mut self.shared.inner.lock(), watermark);
     }
 
-    /// Ends the session here: what has not begun is dropped, what has begun is waited for, and what the primary may not
-    /// have carried out is marked as different.
-    ///
-    /// # Errors
-    /// The mark cannot be written.
-    pub fn close(mut self) -> std::io::Result<()> {
+    /// Ends the session here: what has not begun is dropped, what has begun is waited for. Answers with what the primary
+    /// may not have carried out.
+    #[must_use]
+    pub fn close(mut self) -> Vec<Change> {
         {
             let mut inner = self.shared.inner.lock();
             inner.closing = true;
@@ -142,7 +140,7 @@ impl Applier {
         let uncertain = std::mem::take(&mut self.shared.inner.lock().uncertain);
         let mut changes: Vec<Change> = uncertain.into_values().flatten().collect();
         changes.extend(places(&changes, &self.shared.nodes));
-        self.shared.knowledge.mark(&changes)
+        changes
     }
 }
 

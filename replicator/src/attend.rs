@@ -23,6 +23,8 @@ use crate::wire;
 const PROTOCOL: u32 = 1;
 /// Longest wait for one attempt to connect.
 const ATTEMPT: Duration = Duration::from_secs(1);
+/// For the reason of an end to reach the other side.
+const FAREWELL: Duration = Duration::from_millis(100);
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_millis(250);
 
@@ -202,10 +204,16 @@ async fn converse(
     }
     member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
     let end = exchange(member, &session, &mut connection, orders).await;
-    session.lose(match &end {
+    let reason = match &end {
         End::Left => "left",
         End::Lost(reason) => reason,
-    });
+    };
+    session.tell(frame::Kind::Refusal(reason.to_owned()));
+    session.lose(reason);
+    // The other side closes when it has read the reason; by then it knows as much as this one.
+    let farewell = async { while let Some(Ok(_)) = connection.incoming.next().await {} };
+    let _closed = timeout(FAREWELL, farewell).await;
+    drop(connection);
     match member.finish(&session).await {
         Ok(()) => end,
         Err(error) => lost(error),
@@ -247,13 +255,10 @@ async fn exchange(
                 }
             },
             () = session.ended() => {
-                let reason = session.lost().unwrap_or_default();
-                session.tell(frame::Kind::Refusal(reason.clone()));
-                return End::Lost(reason);
+                return End::Lost(session.lost().unwrap_or_default());
             }
             _ = beat.tick() => {
                 if let Err(reason) = tick(member, session, connection, &mut pace) {
-                    session.tell(frame::Kind::Refusal(reason.clone()));
                     return End::Lost(reason);
                 }
             }
@@ -330,9 +335,7 @@ fn handle(member: &Member, session: &Session, frame: Frame, pace: &mut Pace) -> 
             });
             Ok(())
         }
-        Some(frame::Kind::Refusal(reason)) => {
-            Err(format!("the other node ended the session: {}", clipped(&reason)))
-        }
+        Some(frame::Kind::Refusal(reason)) => Err(format!("ended by the other node: {}", clipped(&reason))),
         Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
     }
 }

@@ -44,13 +44,18 @@ pub trait Objects {
     /// `ESTALE` if it is gone.
     fn pin(&self, id: ObjectId) -> Result<(), Errno>;
 
-    /// Calls `set` if no later operation has set the modification time of the object: operations that only share the
-    /// time run side by side, and the last one in order must win on both nodes.
+    /// Calls `set` with the modification time that the last of the object's operations in order gives it: operations
+    /// that only share the time run side by side, and the last one must win on both nodes, although each changes the
+    /// time by what it does.
+    ///
+    /// # Errors
+    /// What `set` says.
     fn stamp(
         &self,
         id: ObjectId,
         number: Number,
-        set: &mut dyn FnMut() -> Result<(), Errno>,
+        time: Timestamp,
+        set: &mut dyn FnMut(Timestamp) -> Result<(), Errno>,
     ) -> Result<(), Errno>;
 
     /// The object now has this id (after `Bind` and `Create`).
@@ -116,7 +121,9 @@ pub fn carry_out(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), E
                 set_times(path.as_fd(), Some(*time), None)?;
             }
             match mtime {
-                Some(time) => objects.stamp(*id, number, &mut || set_times(path.as_fd(), None, Some(*time))),
+                Some(time) => {
+                    objects.stamp(*id, number, *time, &mut |time| set_times(path.as_fd(), None, Some(time)))
+                }
                 None => Ok(()),
             }
         }
@@ -354,7 +361,7 @@ fn after_data(
     if let Some(mode) = mode {
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?;
     }
-    objects.stamp(id, number, &mut || {
+    objects.stamp(id, number, time, &mut |time| {
         rustix::fs::futimens(file, &Timestamps { last_access: OMIT, last_modification: timespec(time) })
     })
 }
@@ -366,7 +373,7 @@ fn stamp(
     path: BorrowedFd<'_>,
     time: Timestamp,
 ) -> Result<(), Errno> {
-    objects.stamp(id, number, &mut || set_times(path, None, Some(time)))
+    objects.stamp(id, number, time, &mut |time| set_times(path, None, Some(time)))
 }
 
 const OMIT: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };

@@ -177,7 +177,7 @@ impl Member {
         let (own, session) = (Arc::clone(self), Arc::clone(session));
         blocking(move || match joining.role {
             Role::Primary => {
-                own.knowledge.apart().map_err(|error| format!("the journal cannot be written: {error}"))?;
+                own.knowledge.apart().map_err(journal)?;
                 own.state.attach(Arc::clone(&session));
                 own.start_resync(&session, joining.plan)
             }
@@ -262,6 +262,19 @@ impl Member {
 
     fn end_role(&self, session: &Session) -> Result<(), String> {
         self.state.detach();
+        self.end_resync();
+        let mut changes = session.uncertain();
+        changes.extend(crate::change::places(&changes, &self.engine.nodes));
+        self.knowledge.mark(&changes).map_err(journal)?;
+        self.knowledge.apart().map_err(journal)?;
+        let applier = self.applier.lock().take();
+        match applier {
+            Some(applier) => self.knowledge.mark(&applier.close()).map_err(journal),
+            None => Ok(()),
+        }
+    }
+
+    fn end_resync(&self) {
         let running = self.resync.lock().take();
         if let Some(running) = running {
             running.stop.store(true, Ordering::Release);
@@ -269,16 +282,6 @@ impl Member {
                 tracing::error!("the resync panicked");
             }
         }
-        let journal = |error: std::io::Error| format!("the journal cannot be written: {error}");
-        let mut changes = session.uncertain();
-        changes.extend(crate::change::places(&changes, &self.engine.nodes));
-        self.knowledge.mark(&changes).map_err(journal)?;
-        self.knowledge.apart().map_err(journal)?;
-        let applier = self.applier.lock().take();
-        if let Some(applier) = applier {
-            applier.close().map_err(journal)?;
-        }
-        Ok(())
     }
 
     /// Exchanges the roles; no operation is under way.
@@ -290,25 +293,39 @@ impl Member {
             return Ok(());
         }
         let (own, kept) = (Arc::clone(self), Arc::clone(session));
-        blocking(move || {
-            own.end_role(&kept)?;
-            own.engine.nodes.clear();
-            match role {
-                Role::Primary => {
-                    // Equal copies, nothing under way: objects can be named to the other node at once.
-                    if own.knowledge.take_names().is_some() {
-                        return Err("roles cannot be exchanged while names differ".into());
-                    }
-                    own.state.attach(Arc::clone(&kept));
-                    Ok(())
-                }
-                Role::Secondary => own.start_applier(&kept),
-            }
+        blocking(move || match role {
+            Role::Primary => own.become_primary(&kept),
+            Role::Secondary => own.become_secondary(&kept),
         })
         .await?;
         if let Some(current) = self.current.lock().as_mut() {
             current.role = role;
         }
+        Ok(())
+    }
+
+    fn become_secondary(&self, session: &Arc<Session>) -> Result<(), String> {
+        self.state.detach();
+        self.end_resync();
+        if !session.is_quiet() || !crate::attend::is_in_step(session) {
+            return Err("roles cannot be exchanged while operations are under way".into());
+        }
+        self.engine.nodes.clear();
+        self.start_applier(session)
+    }
+
+    /// The other node has given up the primary's role: it had carried out everything that it sent.
+    fn become_primary(&self, session: &Arc<Session>) -> Result<(), String> {
+        let applier = self.applier.lock().take();
+        if let Some(applier) = applier {
+            drop(applier.close());
+        }
+        self.engine.nodes.clear();
+        // Equal copies, nothing under way: objects can be named to the other node at once.
+        if self.knowledge.take_names().is_some() || !self.knowledge.is_empty() {
+            return Err("roles cannot be exchanged while the copies differ".into());
+        }
+        self.state.attach(Arc::clone(session));
         Ok(())
     }
 
@@ -356,6 +373,10 @@ impl Member {
             self.reports.send(Report::PeerFenced(crate::control::session_id(session.name)));
         }
     }
+}
+
+fn journal(error: std::io::Error) -> String {
+    format!("the journal cannot be written: {error}")
 }
 
 const FULL: u32 = 3;

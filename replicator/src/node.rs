@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use safe_replication::object::{Kind, Object};
-use safe_replication::op::{Number, ObjectId};
+use safe_replication::op::{Number, ObjectId, Timestamp};
 
 use crate::backing::{Backing, Found, Root};
 use crate::carry::Objects;
@@ -29,8 +29,8 @@ pub struct Node {
     /// Serial of the session in which the other node knows the id; 0: none.
     pub bound: AtomicU64,
     state: Mutex<State>,
-    /// Number of the last operation that set the modification time; held while it is set.
-    stamp: Mutex<Number>,
+    /// The last operation that gave a modification time, and which; held while it is set.
+    stamp: Mutex<(Number, Timestamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -226,7 +226,7 @@ impl Nodes {
         tables.by_object.retain(|_, node| node.id.0 < FIRST);
         for root in self.backing.roots.iter() {
             if let Some(node) = tables.by_id.get(&ObjectId::root(root.index.into())) {
-                *node.stamp.lock() = Number::default();
+                *node.stamp.lock() = Default::default();
             }
         }
         drop(tables);
@@ -370,15 +370,15 @@ impl Objects for Nodes {
         &self,
         id: ObjectId,
         number: Number,
-        set: &mut dyn FnMut() -> Result<(), Errno>,
+        time: Timestamp,
+        set: &mut dyn FnMut(Timestamp) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let node = self.get(id)?;
         let mut last = node.stamp.lock();
-        if number > *last {
-            set()?;
-            *last = number;
+        if number >= last.0 {
+            *last = (number, time);
         }
-        Ok(())
+        set(last.1)
     }
 
     fn bound(

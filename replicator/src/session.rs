@@ -203,6 +203,12 @@ impl Session {
         valid.then_some(pending.since)
     }
 
+    /// Every operation was acknowledged and carried out here.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.inner.lock().open.is_empty()
+    }
+
     /// Sends a frame that has no number.
     pub fn tell(&self, kind: frame::Kind) {
         if self.outgoing.try_send(Frame { kind: Some(kind) }).is_err() {

@@ -1,5 +1,9 @@
 //! Two real replicator processes, real mounts, real TLS on the loopback, driven through their control sockets.
 
+#[path = "mirror/agentless.rs"]
+mod agentless;
+#[path = "mirror/alone.rs"]
+mod alone;
 #[path = "mirror/certificates.rs"]
 mod certificates;
 #[path = "mirror/everyday.rs"]
@@ -8,3 +12,5 @@ mod everyday;
 mod node;
 #[path = "mirror/pair.rs"]
 mod pair;
+#[path = "mirror/refused.rs"]
+mod refused;

@@ -308,7 +308,8 @@ pub struct StandIn {
     /// Ready-made heartbeat datagram body (safe.peer.v1.Heartbeat) of this module: its agent is gone, it serves on.
     #[prost(bytes = "bytes", tag = "1")]
     pub heartbeat: ::prost::bytes::Bytes,
-    /// Peer's heartbeat address (ip:port) per lan, in the order of the sockets.
+    /// Peer's heartbeat address (ip:port) on each lan of the cluster settings: found by the index that came with the
+    /// socket of the lan. 0.0.0.0:0: not used by this module.
     #[prost(string, repeated, tag = "2")]
     pub peers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The body to send once the replicator has fenced itself.
@@ -1411,7 +1412,7 @@ pub mod question {
         /// Directory.
         #[prost(uint64, tag = "1")]
         pub dir: u64,
-        /// Name in it.
+        /// Name in it; empty: `dir` is the file itself.
         #[prost(bytes = "bytes", tag = "2")]
         pub name: ::prost::bytes::Bytes,
         /// First block.

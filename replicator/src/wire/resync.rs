@@ -83,12 +83,9 @@ pub fn parse_question(frame: proto::Question) -> Result<(Number, Query), Malform
             }
             let mut of = Vec::with_capacity(m.of.len());
             for one in m.of {
-                of.push(DigestOf {
-                    dir: id(one.dir)?,
-                    name: name(one.name)?,
-                    first: one.first,
-                    count: one.count,
-                });
+                // Without a name the object itself is meant.
+                let name = if one.name.is_empty() { one.name } else { name(one.name)? };
+                of.push(DigestOf { dir: id(one.dir)?, name, first: one.first, count: one.count });
             }
             Query::Digests(of)
         }

@@ -81,9 +81,8 @@ fn renames_with_flags() {
     fs::write(pair.at("one"), "1").unwrap();
     fs::write(pair.at("two"), "2").unwrap();
     fs::create_dir(pair.at("dir")).unwrap();
-    let rename = |from: &str, to: &str, flags| {
-        rustix::fs::renameat_with(CWD, pair.at(from), CWD, pair.at(to), flags)
-    };
+    let rename =
+        |from: &str, to: &str, flags| rustix::fs::renameat_with(CWD, pair.at(from), CWD, pair.at(to), flags);
     assert_eq!(rename("one", "two", RenameFlags::NOREPLACE), Err(rustix::io::Errno::EXIST));
     rename("one", "two", RenameFlags::EXCHANGE).unwrap();
     assert_eq!(fs::read(pair.beyond("one")).unwrap(), b"2");
@@ -102,7 +101,9 @@ fn attributes_and_times() {
     assert_eq!(fs::metadata(pair.beyond("file")).unwrap().mode() & 0o7777, 0o751, "chown takes setuid away");
     symlink("target", pair.at("link")).unwrap();
     std::os::unix::fs::lchown(pair.at("link"), Some(3), Some(4)).unwrap();
-    for (path, seconds, nanos) in [("file", -86_400 * 365, 123_456_789), ("link", 4_000_000_000, 1), (".", 0, 5)] {
+    for (path, seconds, nanos) in
+        [("file", -86_400 * 365, 123_456_789), ("link", 4_000_000_000, 1), (".", 0, 5)]
+    {
         let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
         let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(CWD, pair.at(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
@@ -122,8 +123,8 @@ fn extended_attributes_and_acls() {
         mkdir dir && setfacl -d -m u:1000:rwx,g:2000:rx,m::rwx dir && setfacl -m u:1001:rw dir
         umask 077; touch dir/inherits && mkdir dir/below && umask 022
         test "$(getfacl -cp dir/inherits)" = "$(getfacl -cp "$PEER/dir/inherits")"
-        getfacl -cp dir/inherits | grep -q '^user:1000:rwx'
-        getfacl -cp dir/below | grep -q '^default:user:1000:rwx'
+        getfacl -cpn dir/inherits | grep -q '^user:1000:rwx'
+        getfacl -cpn dir/below | grep -q '^default:user:1000:rwx'
         setfacl -m u:1002:r dir/inherits && chmod g-w dir/inherits && setfacl -b dir/below
         setfattr -n user.one -v 1 dir/inherits && setfattr -n trusted.two -v 2 dir/inherits
         setfattr -n user.gone -v 3 dir/inherits && setfattr -x user.gone dir/inherits
@@ -145,7 +146,8 @@ fn extended_attributes_and_acls() {
 #[test]
 fn holes_and_space() {
     let pair = Pair::paired(Plan::Repair);
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(pair.at("file")).unwrap();
+    let file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(pair.at("file")).unwrap();
     file.write_all_at(b"start", 0).unwrap();
     file.write_all_at(b"end", 5 << 30).unwrap();
     assert!(fs::metadata(pair.beyond("file")).unwrap().blocks() < 1024, "holes stay holes");
@@ -199,7 +201,8 @@ sync big; cmp big "$PEER/big""#,
 fn direct_and_synchronous_writes() {
     let pair = Pair::paired(Plan::Repair);
     for flags in [libc::O_DIRECT, libc::O_SYNC, libc::O_DSYNC, libc::O_DIRECT | libc::O_DSYNC] {
-        let file = OpenOptions::new().create(true).write(true).custom_flags(flags).open(pair.at("file")).unwrap();
+        let file =
+            OpenOptions::new().create(true).write(true).custom_flags(flags).open(pair.at("file")).unwrap();
         let mut buffer = vec![3u8; 8192];
         let start = buffer.as_ptr().align_offset(4096);
         buffer.resize(8192 + start, 3);
@@ -213,7 +216,8 @@ fn direct_and_synchronous_writes() {
 #[test]
 fn a_file_without_a_name_stays_usable() {
     let pair = Pair::paired(Plan::Repair);
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(pair.at("file")).unwrap();
+    let file =
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(pair.at("file")).unwrap();
     file.write_all_at(b"before", 0).unwrap();
     fs::remove_file(pair.at("file")).unwrap();
     file.write_all_at(b"after!", 6).unwrap();
@@ -263,7 +267,8 @@ fn privileges_go_when_others_write() {
 fn many_names_in_one_directory() {
     let pair = Pair::paired(Plan::Repair);
     for number in 0..2000 {
-        rustix::fs::mknodat(CWD, pair.at(&format!("n{number}")), FileType::RegularFile, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, pair.at(&format!("n{number}")), FileType::RegularFile, Mode::RUSR, 0)
+            .unwrap();
     }
     assert_eq!(fs::read_dir(&pair.a.data).unwrap().count(), 2000);
     shell(&pair, "ls -l | tail -n +2 | wc -l | grep -qx 2000; find . -name 'n*5' -delete");

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    connect, sendmsg, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, sendmsg, socket_with,
 };
 use safe_proto::replication::attach_request::Command as Order;
 use safe_proto::replication::attach_response::Report;
@@ -92,7 +92,11 @@ impl Node {
             endpoint: address,
             child: None,
             agent: None,
-            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
             ended,
             first: name < peer,
             seen: Vec::new(),
@@ -103,7 +107,12 @@ impl Node {
     pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_safe-replicator"))
-            .args(["--run-dir", self.place.to_str().unwrap(), "--log", "debug,h2=info,hyper=info,tonic=info,rustls=info"])
+            .args([
+                "--run-dir",
+                self.place.to_str().unwrap(),
+                "--log",
+                "debug,h2=info,hyper=info,tonic=info,rustls=info",
+            ])
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -215,6 +224,13 @@ impl Node {
         panic!("{}: no {what}; seen {:?}\n{}", self.name, self.seen, self.log());
     }
 
+    /// Gives the replicator a duplicate of a heartbeat socket.
+    pub(crate) fn pass_heartbeat_socket(&self, lan: u8, socket: &std::net::UdpSocket) {
+        let agent = connect_fds(&self.place.join("fds.sock")).unwrap();
+        assert!(send_fd(&agent, &[b'H', lan], socket.as_fd()));
+        // The packet is read even after this end is closed.
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.place.join("log")).unwrap_or_default()
     }
@@ -319,22 +335,25 @@ fn pass_connections(listener: &TcpListener, socket: &Path, ended: &AtomicBool) {
         }
         for _ in 0..2 {
             if agent.is_none() {
-                let flags = SocketFlags::CLOEXEC;
-                let unix = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-                if connect(&unix, &SocketAddrUnix::new(socket).unwrap()).is_err() {
-                    break;
-                }
-                agent = Some(unix);
+                agent = connect_fds(socket);
             }
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            let descriptors = [connection.as_fd()];
-            control.push(SendAncillaryMessage::ScmRights(&descriptors));
-            let sent = sendmsg(agent.as_ref().unwrap(), &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL);
-            if sent.is_ok() {
+            if agent.as_ref().is_some_and(|agent| send_fd(agent, b"S", connection.as_fd())) {
                 break;
             }
             agent = None;
         }
     }
+}
+
+fn connect_fds(path: &Path) -> Option<OwnedFd> {
+    let unix = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&unix, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| unix)
+}
+
+fn send_fd(agent: &OwnedFd, packet: &[u8], descriptor: BorrowedFd<'_>) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(agent, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL).is_ok()
 }

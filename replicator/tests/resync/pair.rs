@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use safe_replication::dirty::{DirtySet, Object};
-use safe_replication::op::{Number, ObjectId, Op};
+use safe_replication::op::{Number, ObjectId, Op, Timestamp};
 use safe_replicator::backing::{Backing, Found, Root, mode_of};
 use safe_replicator::carry::{Objects, carry_out};
 use safe_replicator::exclude::Exclude;
@@ -332,9 +332,10 @@ impl Objects for Applied {
         &self,
         _id: ObjectId,
         _number: Number,
-        set: &mut dyn FnMut() -> Result<(), Errno>,
+        time: Timestamp,
+        set: &mut dyn FnMut(Timestamp) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        set()
+        set(time)
     }
 
     fn bound(
