@@ -57,6 +57,8 @@ pub struct Failover {
     pub(crate) closing: Option<Closing>,
     /// Why the module waits although it was started.
     pub(crate) blocked: Option<Blocked>,
+    /// It left service, or gave up following, of its own will since the last session: the peer may go on by rule (d).
+    pub(crate) retired: bool,
     /// Why it waits for its peer, after a fence; until the next meeting or start.
     pub(crate) fenced_because: Option<String>,
     pub(crate) peer: Peer,
@@ -116,6 +118,7 @@ impl Failover {
             started: false,
             closing: None,
             blocked: None,
+            retired: false,
             fenced_because: None,
             peer: Peer::default(),
             replicator: Replicator::default(),
@@ -229,6 +232,7 @@ impl Failover {
         if !self.broken {
             self.record(true, "hard state could not be written: this node fences itself");
         }
+        self.retired = true;
         self.leave_role("its hard state could not be written");
         // Which of its orders the replicator was given is not known.
         self.leaving = None;

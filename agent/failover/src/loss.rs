@@ -234,6 +234,7 @@ impl Failover {
         if active && !self.service.fencing() && self.service.exposed() {
             self.begin_fence("failover");
         }
+        self.retired = true;
         self.leave_role(why);
     }
 

@@ -110,6 +110,7 @@ impl Failover {
             self.fence("its replicator died");
             self.resume_alone = alone;
         } else if self.mode != Mode::Stopped {
+            self.retired = true;
             self.leave_role("its replicator died");
         }
         // What it served went with it: there is nobody left to answer.

@@ -218,6 +218,7 @@ impl Failover {
         self.take_over = false;
         self.offer = None;
         self.fenced_because = None;
+        self.retired = false;
         self.timers.set(Timer::Patience, self.now + self.config.timeout * 2);
     }
 

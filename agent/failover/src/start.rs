@@ -147,6 +147,7 @@ impl Failover {
             self.link = self.identity.link();
         }
         self.service.posture = Posture::Idle;
+        self.retired = true;
         self.begin_fence("start");
         if self.wanted() {
             self.enter_waiting();
@@ -280,6 +281,7 @@ impl Failover {
             return false;
         }
         self.unsettle();
+        self.retired = true;
         self.closing = None;
         self.settling = None;
         self.rights.lose();

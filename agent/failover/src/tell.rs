@@ -84,6 +84,7 @@ impl Failover {
             && !self.serving()
             && self.session.is_none()
             && self.leaving.is_none()
+            && self.retired
             && !self.rights.promote;
         let lineage = self.hard.lineage.current?;
         (idle && self.started && self.hard.lineage.base.is_none() && self.last_session.is_some())
