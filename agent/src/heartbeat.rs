@@ -38,6 +38,9 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(300);
 /// Timeout by which `GetCluster` calls a lan up.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// In the place of a lan that a module does not use.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// What heartbeats must know of the cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterPlan {
@@ -233,7 +236,7 @@ impl Heart {
             };
             heartbeat.encode_to_vec()
         };
-        let peers = plan.ways(module).into_iter().map(|(_, _, peer)| peer).collect();
+        let peers = plan.peers_by_lan(module);
         Some(StandIn { heartbeat: body(gone), fenced: body(fenced), peers })
     }
 
@@ -280,5 +283,51 @@ impl Plan {
             Some((u8::try_from(index).ok()?, socket, (*peer.get(index)?)?))
         };
         module.heartbeats.lans.iter().filter_map(way).collect()
+    }
+
+    /// The other node's address on each lan of the cluster.
+    fn peers_by_lan(&self, module: &str) -> Vec<SocketAddr> {
+        let lans = self.cluster.as_ref().map_or(0, |cluster| cluster.lans.len());
+        let mut peers = vec![NOWHERE; lans];
+        for (lan, _, peer) in self.ways(module) {
+            peers[usize::from(lan)] = peer;
+        }
+        peers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stand_ins_find_their_lans_by_the_index_of_the_cluster() {
+        let directory = tempfile::tempdir().unwrap();
+        let (node, _inbox, _statuses) = NodeHandle::new();
+        let heart = Heart::new(node, Audit::start(&directory.path().join("audit.log")).unwrap()).unwrap();
+        let address = |last: u8| SocketAddr::from(([127, 77, 3, last], 9401));
+        let socket = |last| Some(Arc::new(bind(SocketAddr::new(address(last).ip(), 0), false).unwrap()));
+        let cluster = ClusterPlan {
+            node: "n1".to_owned(),
+            key: Key::derive(b"secret"),
+            version: 1,
+            lans: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            sockets: vec![socket(1), socket(2), socket(3)],
+            peers: BTreeMap::from([("n2".to_owned(), [11, 12, 13].map(|last| Some(address(last))).to_vec())]),
+        };
+        heart.shared.change(|plan| plan.cluster = Some(Arc::new(cluster)));
+        heart.watch_module(
+            "db",
+            Heartbeats {
+                peer: "n2".to_owned(),
+                lans: vec!["c".to_owned(), "a".to_owned()],
+                interval: IDLE_INTERVAL,
+                timeout: IDLE_TIMEOUT,
+            },
+        );
+        let indexes: Vec<u8> = heart.sockets("db").into_iter().map(|(lan, _)| lan).collect();
+        assert_eq!(indexes, [2, 0]);
+        let plan = heart.shared.plan.lock();
+        assert_eq!(plan.peers_by_lan("db"), [address(11), NOWHERE, address(13)]);
     }
 }

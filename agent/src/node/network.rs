@@ -75,7 +75,8 @@ pub struct StandIn {
     pub heartbeat: Vec<u8>,
     /// The same once the replicator has fenced itself.
     pub fenced: Vec<u8>,
-    /// The peer's heartbeat address per lan, in the order of `Network::sockets`.
+    /// The peer's heartbeat address on each lan of the cluster settings, so that the index of `Network::sockets` finds
+    /// it; 0.0.0.0:0 for a lan the module does not use.
     pub peers: Vec<SocketAddr>,
 }
 
@@ -96,8 +97,8 @@ pub trait Network: Send + Sync + 'static {
     /// Instant of the last authenticated packet of that node, on any lan; changes with each one.
     fn contact(&self, peer: &str) -> watch::Receiver<Option<Time>>;
 
-    /// Duplicates of the heartbeat sockets towards the module's other node, one for each of its lans, with the lan's
-    /// index.
+    /// Duplicates of the heartbeat sockets towards the module's other node, one for each of its lans, with the index
+    /// that the lan has in the cluster settings: stand-ins write it into their datagrams.
     fn sockets(&self, module: &str) -> Vec<(u8, OwnedFd)>;
 
     /// What the module's replicator is to say should the agent go: bodies made from the core's two stand-in views.

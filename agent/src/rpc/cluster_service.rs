@@ -30,11 +30,14 @@ impl ClusterService for Desk {
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let caller = caller(&request);
-        let what = format!("join as node {:.63}", request.get_ref().node);
-        let outcome = self.admit(request.into_inner()).await;
-        self.0.audit(&caller, &what, &outcome);
-        outcome.map(Response::new)
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let what = format!("join as node {:.63}", request.node);
+            let outcome = admit(&desk, request).await;
+            desk.audit(&caller, &what, &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
     }
 
     async fn get_cluster(
@@ -83,12 +86,12 @@ impl Desk {
         let (token, expires) = super::blocking(move || cluster.invite(ttl).map_err(Status::from)).await?;
         Ok(InviteResponse { token, expires: i64::try_from(expires).unwrap_or(i64::MAX) })
     }
+}
 
-    async fn admit(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
-        validate::join(&request)?;
-        let cluster = Arc::clone(&self.0.cluster);
-        super::blocking(move || cluster.admit(&request).map_err(Status::from)).await
-    }
+async fn admit(desk: &super::Desk, request: JoinRequest) -> Result<JoinResponse, Status> {
+    validate::join(&request)?;
+    let cluster = Arc::clone(&desk.cluster);
+    super::blocking(move || Ok(cluster.admit(&request)?)).await
 }
 
 /// Up in both directions, and milliseconds of silence; a node never heard was silent for ever.

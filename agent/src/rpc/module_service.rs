@@ -55,11 +55,14 @@ impl ModuleService for Desk {
         &self,
         request: Request<InstallModuleRequest>,
     ) -> Result<Response<InstallModuleResponse>, Status> {
-        let caller = caller(&request);
-        let outcome = install::install(&self.0, request.into_inner()).await;
-        let name = outcome.as_ref().map_or("", |answer| answer.name.as_str());
-        self.0.audit(&caller, &format!("install module {name}"), &outcome);
-        outcome.map(Response::new)
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let outcome = install::install(&desk, request).await;
+            let name = outcome.as_ref().map_or("", |answer| answer.name.as_str());
+            desk.audit(&caller, &format!("install module {name}"), &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
     }
 
     async fn list_modules(
@@ -74,29 +77,27 @@ impl ModuleService for Desk {
         &self,
         request: Request<RemoveModuleRequest>,
     ) -> Result<Response<RemoveModuleResponse>, Status> {
-        let caller = caller(&request);
-        let name = request.into_inner().name;
-        let outcome = remove::remove(&self.0, &name).await;
-        self.0.audit(&caller, &format!("remove module {name:.63}"), &outcome);
-        outcome.map(|()| Response::new(RemoveModuleResponse {}))
+        let (caller, desk, name) = (caller(&request), Arc::clone(&self.0), request.into_inner().name);
+        let work = async move {
+            let outcome = remove::remove(&desk, &name).await;
+            desk.audit(&caller, &format!("remove module {name:.63}"), &outcome);
+            outcome
+        };
+        super::whole(work).await.map(|()| Response::new(RemoveModuleResponse {}))
     }
 
     async fn control_module(
         &self,
         request: Request<ControlModuleRequest>,
     ) -> Result<Response<ControlModuleResponse>, Status> {
-        let caller = caller(&request);
-        let request = request.into_inner();
-        let force = if request.force { " force" } else { "" };
-        let what = format!(
-            "{} {:.63} on [{:.200}]{force}",
-            request.command().as_str_name(),
-            request.name,
-            request.nodes.join(",")
-        );
-        let outcome = control::control(&self.0, &caller, request).await;
-        self.0.audit(&caller, &what, &outcome);
-        outcome.map(Response::new)
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let what = words(&request);
+            let outcome = control::control(&desk, &caller, request).await;
+            desk.audit(&caller, &what, &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
     }
 
     async fn get_status(
@@ -152,6 +153,14 @@ impl ModuleService for Desk {
         tokio::spawn(read(reader, request.follow, answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+/// A command as the audit log tells it.
+fn words(request: &ControlModuleRequest) -> String {
+    let flags = [(request.force, " force"), (request.full, " full")];
+    let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+    let command = request.command().as_str_name().trim_start_matches("COMMAND_").to_lowercase();
+    format!("{command} {:.63} on [{:.200}]{flags}", request.name, request.nodes.join(","))
 }
 
 async fn read(mut reader: log::Reader, follow: bool, answers: mpsc::Sender<Result<ReadLogResponse, Status>>) {

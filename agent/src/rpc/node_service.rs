@@ -36,45 +36,46 @@ impl NodeService for Desk {
         &self,
         request: Request<InitClusterRequest>,
     ) -> Result<Response<InitClusterResponse>, Status> {
-        let what =
-            format!("init cluster {:.63} node {:.63}", request.get_ref().cluster, request.get_ref().node);
-        let caller = caller(&request);
-        let outcome = self.init(request.into_inner()).await;
-        self.0.audit(&caller, &what, &outcome);
-        outcome.map(Response::new)
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let what = format!("init cluster {:.63} node {:.63}", request.cluster, request.node);
+            let outcome = init(&desk, request).await;
+            desk.audit(&caller, &what, &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
     }
 
     async fn join_cluster(
         &self,
         request: Request<JoinClusterRequest>,
     ) -> Result<Response<JoinClusterResponse>, Status> {
-        let what = format!("join a cluster as node {:.63}", request.get_ref().node);
-        let caller = caller(&request);
-        let outcome = self.join(request.into_inner()).await;
-        self.0.audit(&caller, &what, &outcome);
-        outcome.map(Response::new)
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let what = format!("join a cluster as node {:.63}", request.node);
+            let outcome = join(&desk, request).await;
+            desk.audit(&caller, &what, &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
     }
 }
 
-impl Desk {
-    async fn init(&self, request: InitClusterRequest) -> Result<InitClusterResponse, Status> {
-        validate::init(&request)?;
-        let cluster = Arc::clone(&self.0.cluster);
-        let (token, expires) = super::blocking(move || {
-            cluster.init(&request.cluster, &request.node, &request.addresses).map_err(Status::from)
-        })
-        .await?;
-        Ok(InitClusterResponse { token, expires: i64::try_from(expires).unwrap_or(i64::MAX) })
-    }
+async fn init(desk: &super::Desk, request: InitClusterRequest) -> Result<InitClusterResponse, Status> {
+    validate::init(&request)?;
+    let cluster = Arc::clone(&desk.cluster);
+    let init = move || Ok(cluster.init(&request.cluster, &request.node, &request.addresses)?);
+    let (token, expires) = super::blocking(init).await?;
+    Ok(InitClusterResponse { token, expires: i64::try_from(expires).unwrap_or(i64::MAX) })
+}
 
-    async fn join(&self, request: JoinClusterRequest) -> Result<JoinClusterResponse, Status> {
-        validate::join_cluster(&request)?;
-        let settings = self.0.cluster.join(&request.token, &request.node, &request.addresses).await?;
-        Ok(JoinClusterResponse {
-            cluster: settings.cluster.clone(),
-            nodes: settings.nodes.into_iter().map(|node| node.name).collect(),
-        })
-    }
+async fn join(desk: &super::Desk, request: JoinClusterRequest) -> Result<JoinClusterResponse, Status> {
+    validate::join_cluster(&request)?;
+    let settings = desk.cluster.join(&request.token, &request.node, &request.addresses).await?;
+    Ok(JoinClusterResponse {
+        cluster: settings.cluster.clone(),
+        nodes: settings.nodes.into_iter().map(|node| node.name).collect(),
+    })
 }
 
 /// Metadata of a call that a node passes on: who asked it.
