@@ -175,6 +175,13 @@ fn refuse(refusal: Refusal) -> Status {
     }
 }
 
+/// Runs work to its end also when the caller hangs up half-way: what has several steps must not stop between them.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::spawn(work).await.map_err(|error| Status::internal(format!("interrupted: {error}")))?
+}
+
 /// Runs what waits for the disk where that disturbs nobody.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Status> + Send + 'static,
