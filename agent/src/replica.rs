@@ -24,6 +24,7 @@ mod convert;
 mod fds;
 mod mount;
 mod process;
+mod resync;
 
 use attach::Attached;
 use convert::{Malformed, Reported};
@@ -308,7 +309,12 @@ impl Keeper {
                 );
                 self.report(ReplicatorEvent::SessionLost(session)).await;
             }
-            Reported::Progress(progress) => self.setup.reporter.tell(What::Progress(progress)).await,
+            Reported::Progress(progress) => {
+                if progress.done {
+                    self.setup.events.record(&self.setup.module.name, false, &resync::ended(&progress));
+                }
+                self.setup.reporter.tell(What::Progress(progress)).await;
+            }
             Reported::Figures(figures) => self.setup.reporter.tell(What::Figures(figures)).await,
             Reported::PeerAgentGone(0) => self.note(false, "the other node's safed is back"),
             Reported::PeerAgentGone(_) => self.setup.reporter.event(Event::PeerAgentGone).await,

@@ -60,7 +60,7 @@ impl Demo {
         let watch = Watch::default();
         let told = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| watch.run(&self.cluster, MODULE, &client, timeline));
-            let told = self.story(&client, &watch, timeline);
+            let told = self.story(&client, timeline);
             watch.stop();
             let watched = watcher.join().map_err(|_| Error::new("the watcher panicked"));
             told.and_then(|outcome| watched.map(|()| outcome))
@@ -79,7 +79,7 @@ impl Demo {
         self.cluster.finish()
     }
 
-    fn story(&self, client: &Client, watch: &Watch, timeline: &Timeline) -> Result<Outcome> {
+    fn story(&self, client: &Client, timeline: &Timeline) -> Result<Outcome> {
         let (first, second) = (self.cluster.node(0), self.cluster.node(1));
         timeline.event(
             Tone::Step,
@@ -91,14 +91,13 @@ impl Demo {
         self.write_on(client)?;
 
         timeline.event(Tone::Step, "n1 has power again and boots");
-        watch.forget();
         let returned = clock::now();
         first.restart_host()?;
         self.cluster.wait_state(MODULE, &second.name, State::Prim)?;
         self.cluster.wait_state(MODULE, &first.name, State::Second)?;
         let resync = clock::now().duration_since(returned);
         let pause_of_resync = client.longest_pause(returned, clock::now());
-        let (bytes_sent, bytes_total) = watch.resync();
+        let (bytes_total, bytes_sent) = second.last_resync(MODULE)?.unwrap_or_default();
         let text = format!(
             "n1 is in step again after {:.1} s, the client never stopped writing",
             resync.as_secs_f64()
@@ -165,6 +164,7 @@ impl Demo {
 /// What to try while the cluster is kept.
 pub fn suggestions(cluster: &Cluster) -> Result<String> {
     let door = |node: &Node| node.door().context(|| node.name.clone());
+    let init = cluster.node(0).init()?;
     let (first, second) = (door(cluster.node(0))?, door(cluster.node(1))?);
     Ok(format!(
         "The cluster runs until Ctrl-C. In another terminal, as root:\n\n  \
@@ -175,6 +175,6 @@ pub fn suggestions(cluster: &Cluster) -> Result<String> {
          {second} ls -l {DIRECTORY}\n  \
          {second} curl -s http://{ADDRESS}:8080/count\n  \
          {first} pkill -9 safed                  the application does not notice\n  \
-         {first} sh -c 'kill -9 -1'              everything on n1 dies at once\n"
+         kill -9 {init}                          n1 loses power\n"
     ))
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde::Deserialize;
 
 use crate::error::{Context as _, Error, Result};
 use crate::eventually::{eventually, eventually_true};
@@ -131,6 +132,13 @@ impl Node {
         found.context(|| format!("no status of {module} on {node}"))
     }
 
+    /// Bytes compared and bytes sent by the last resync of which this node was the source.
+    pub fn last_resync(&self, module: &str) -> Result<Option<(u64, u64)>> {
+        let events: Vec<Event> = serde_json::from_str(&self.safectl("events -n 1000 -o json")?)?;
+        let texts = events.iter().rev().filter(|event| event.module.as_deref() == Some(module));
+        Ok(texts.map(|event| event.text.as_str()).find_map(figures_of_resync))
+    }
+
     /// `--address` options of this node for `cluster init` and `cluster join`.
     pub fn address_options(&self) -> String {
         let options: Vec<_> =
@@ -144,5 +152,31 @@ impl Node {
         let fuse =
             table.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("fuse.")));
         Ok(fuse.map(str::to_owned).collect())
+    }
+}
+
+/// A line of the record of decisions.
+#[derive(Debug, Deserialize)]
+struct Event {
+    #[serde(default)]
+    module: Option<String>,
+    text: String,
+}
+
+/// From `resync: 3 files, 4096 bytes compared, 5 bytes sent`.
+fn figures_of_resync(text: &str) -> Option<(u64, u64)> {
+    let mut parts = text.strip_prefix("resync: ")?.split(", ").skip(1);
+    let mut bytes = || parts.next()?.split(' ').next()?.parse().ok();
+    Some((bytes()?, bytes()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_in_the_sentence() {
+        assert_eq!(figures_of_resync("resync: 3 files, 4096 bytes compared, 5 bytes sent"), Some((4096, 5)));
+        assert_eq!(figures_of_resync("n2 is in step"), None);
     }
 }

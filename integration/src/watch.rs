@@ -1,7 +1,7 @@
 //! Follows the state of a module on both nodes and tells the timeline what changes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cluster::Cluster;
@@ -12,12 +12,10 @@ use crate::timeline::{Timeline, Tone};
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(200);
 
-/// What was seen, for the closing table.
+/// Ends the watching.
 #[derive(Debug, Default)]
 pub struct Watch {
     end: AtomicBool,
-    bytes_sent: AtomicU64,
-    bytes_total: AtomicU64,
 }
 
 impl Watch {
@@ -34,9 +32,6 @@ impl Watch {
                     timeline.event(Tone::Cluster, &format!("{} is {word}", node.name));
                 }
                 now.push(format!("{} {word}", node.name));
-                if let Some(status) = status {
-                    self.note_resync(&status);
-                }
             }
             timeline.live(&format!("{}   {} writes acknowledged", now.join("   "), client.count()));
             std::thread::sleep(STEP);
@@ -46,24 +41,6 @@ impl Watch {
     /// Ends [`Watch::run`].
     pub fn stop(&self) {
         self.end.store(true, Ordering::Relaxed);
-    }
-
-    /// Most bytes that a resync was seen to have sent, and to have looked at.
-    pub fn resync(&self) -> (u64, u64) {
-        (self.bytes_sent.load(Ordering::Relaxed), self.bytes_total.load(Ordering::Relaxed))
-    }
-
-    /// Forgets earlier resyncs.
-    pub fn forget(&self) {
-        self.bytes_sent.store(0, Ordering::Relaxed);
-        self.bytes_total.store(0, Ordering::Relaxed);
-    }
-
-    fn note_resync(&self, status: &Status) {
-        if let Some(resync) = status.data.as_ref().and_then(|data| data.resync.as_ref()) {
-            self.bytes_sent.fetch_max(resync.bytes_sent, Ordering::Relaxed);
-            self.bytes_total.fetch_max(resync.bytes_total, Ordering::Relaxed);
-        }
     }
 }
 
