@@ -54,16 +54,28 @@ pub fn drop_addresses(addresses: &[String]) {
     for address in addresses {
         let (ip, interfaces) = match address.split_once('@') {
             Some((ip, interface)) => (ip, vec![interface.to_owned()]),
-            None => (address.as_str(), interfaces()),
+            None => (address.as_str(), interfaces(address)),
         };
         let removed: Vec<String> = interfaces.into_iter().filter(|interface| remove(ip, interface)).collect();
         tracing::info!(address, ?removed, "virtual address removed");
     }
 }
 
-fn interfaces() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+/// Interfaces that carry the address. Asked of ip(8): /sys may show another network namespace.
+fn interfaces(ip: &str) -> Vec<String> {
+    let bare = ip.split('/').next().unwrap_or(ip);
+    match Command::new("ip").args(["-o", "address", "show", "to", bare]).stdin(Stdio::null()).output() {
+        Ok(output) => interfaces_in(&String::from_utf8_lossy(&output.stdout)),
+        Err(error) => {
+            tracing::error!(ip, %error, "cannot run ip(8) to find a virtual address");
+            Vec::new()
+        }
+    }
+}
+
+fn interfaces_in(text: &str) -> Vec<String> {
+    let name = |line: &str| line.split_whitespace().nth(1)?.split('@').next().map(str::to_owned);
+    text.lines().filter_map(name).collect()
 }
 
 /// False: it was not there, or cannot be removed.
