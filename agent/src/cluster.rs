@@ -156,7 +156,7 @@ impl Cluster {
     fn resume(&self) -> Result<(), ClusterError> {
         let Some(held) = self.store.load()? else { return Ok(()) };
         let joined = Joined::new(held)?;
-        let bound = Bound::of(&joined.held.settings, &joined.held.node, true)?;
+        let bound = Bound::again(&joined.held.settings, &joined.held.node)?;
         self.open(joined, bound)
     }
 

@@ -46,7 +46,7 @@ impl Cluster {
         };
         let ips: Vec<IpAddr> = settings.addresses.values().copied().collect();
         let settings = ClusterSettings::new(cluster, lans, ports, settings)?;
-        let bound = Bound::of(&settings, node, false)?;
+        let bound = Bound::first(&settings, node)?;
         let authority = Authority::create(cluster)?;
         let held = Held {
             node: node.to_owned(),

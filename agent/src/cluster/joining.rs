@@ -65,7 +65,7 @@ impl Cluster {
     fn settle(&self, held: Held) -> Result<(), ClusterError> {
         let _changing = self.changing.lock();
         self.must_be_free()?;
-        let bound = Bound::of(&held.settings, &held.node, false)?;
+        let bound = Bound::first(&held.settings, &held.node)?;
         let joined = Joined::new(held)?;
         self.store.create(&joined.held)?;
         let text = format!("joined cluster {} as node {}", joined.held.settings.cluster, joined.held.node);

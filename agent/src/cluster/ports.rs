@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use safe_proto::settings::ClusterSettings;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{ApiListeners, ClusterError};
-use crate::heartbeat;
+use crate::{clock, heartbeat};
 
+/// How long a killed predecessor may take to let go of its ports.
+const DYING: Duration = Duration::from_secs(2);
+/// Between two attempts meanwhile.
+const GLANCE: Duration = Duration::from_millis(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -24,12 +29,32 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Binds all ports on all addresses of this node. With `later` an address need not be on the machine yet: at boot
-    /// an interface may come up after safed.
-    pub(super) fn of(settings: &ClusterSettings, node: &str, later: bool) -> Result<Self, ClusterError> {
-        let node = settings
-            .node(node)
-            .ok_or_else(|| ClusterError::Failed(format!("node {node} is not in the cluster settings")))?;
+    /// Binds all ports on all addresses of this node, as a member that starts again: an address need not be on the
+    /// machine yet, because at boot an interface may come up after safed; and a port may be in use for a moment, by a
+    /// predecessor that was killed and is not quite dead.
+    pub(super) fn again(settings: &ClusterSettings, node: &str) -> Result<Self, ClusterError> {
+        let deadline = clock::now() + DYING;
+        loop {
+            match Self::bind(settings, node, true) {
+                Err(failure) if failure.kind == ErrorKind::AddrInUse && clock::now() < deadline => {
+                    std::thread::sleep(GLANCE);
+                }
+                outcome => return outcome.map_err(|failure| ClusterError::Ports(failure.message)),
+            }
+        }
+    }
+
+    /// Binds all ports on all addresses of this node, as a new member.
+    pub(super) fn first(settings: &ClusterSettings, node: &str) -> Result<Self, ClusterError> {
+        Self::bind(settings, node, false).map_err(|failure| ClusterError::Ports(failure.message))
+    }
+
+    fn bind(settings: &ClusterSettings, node: &str, later: bool) -> Result<Self, Failure> {
+        let missing = || Failure {
+            kind: ErrorKind::NotFound,
+            message: format!("node {node} is not in the cluster settings"),
+        };
+        let node = settings.node(node).ok_or_else(missing)?;
         let ports = settings.ports;
         let mut bound = Self { heartbeats: BTreeMap::new(), streams: Vec::new(), api: Vec::new() };
         for (lan, address) in &node.addresses {
@@ -51,7 +76,7 @@ impl Bound {
     }
 }
 
-fn listen(lan: &str, address: SocketAddr, later: bool) -> Result<TcpListener, ClusterError> {
+fn listen(lan: &str, address: SocketAddr, later: bool) -> Result<TcpListener, Failure> {
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -67,7 +92,13 @@ fn listen(lan: &str, address: SocketAddr, later: bool) -> Result<TcpListener, Cl
     listen().map_err(|error| explain(lan, address, "tcp", &error))
 }
 
-fn explain(lan: &str, address: SocketAddr, kind: &str, error: &std::io::Error) -> ClusterError {
+/// Why a port is not bound.
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+}
+
+fn explain(lan: &str, address: SocketAddr, kind: &str, error: &std::io::Error) -> Failure {
     let (ip, port) = (address.ip(), address.port());
     let kind_of = error.kind();
     let message = if kind_of == ErrorKind::AddrNotAvailable {
@@ -81,7 +112,7 @@ fn explain(lan: &str, address: SocketAddr, kind: &str, error: &std::io::Error) -
     } else {
         format!("cannot listen on {ip} port {port}/{kind}: {error}")
     };
-    ClusterError::Ports(message)
+    Failure { kind: kind_of, message }
 }
 
 #[cfg(test)]
@@ -105,11 +136,11 @@ mod tests {
     fn a_port_in_use_and_an_absent_address_are_named() {
         let settings = settings("127.77.2.1");
         let other = TcpListener::bind("127.77.2.1:9400").unwrap();
-        let error = Bound::of(&settings, "n1", false).unwrap_err().to_string();
+        let error = Bound::first(&settings, "n1").unwrap_err().to_string();
         assert!(error.contains("9400/tcp") && error.contains("in use"), "{error}");
         drop(other);
-        assert!(Bound::of(&settings, "n1", false).is_ok());
-        let error = Bound::of(&self::settings("203.0.113.9"), "n1", false).unwrap_err().to_string();
+        assert!(Bound::first(&settings, "n1").is_ok());
+        let error = Bound::first(&self::settings("203.0.113.9"), "n1").unwrap_err().to_string();
         assert!(error.contains("not on this machine"), "{error}");
     }
 }
