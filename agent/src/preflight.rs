@@ -3,14 +3,21 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
+use crate::clock;
 use crate::node::Startup;
 use crate::paths::{Paths, make_private};
 
 /// Capabilities that are needed, by number.
 const NEEDED: [(u32, &str); 3] = [(21, "CAP_SYS_ADMIN"), (12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+/// How long a killed predecessor may take to let go of the lock.
+const DYING: Duration = Duration::from_secs(2);
+/// Between two attempts meanwhile.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Held while the daemon runs: dropping it lets the next one start.
 #[derive(Debug)]
@@ -63,7 +70,7 @@ pub fn lock(paths: &Paths) -> Result<Lock, Startup> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(&path).map_err(failed(&path))?;
-    if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    if let Err(error) = take(&file) {
         let mut holder = String::new();
         // Only for the message.
         let _unknown = file.read_to_string(&mut holder);
@@ -82,6 +89,17 @@ pub fn lock(paths: &Paths) -> Result<Lock, Startup> {
         .and_then(|_| writeln!(file, "{id}"))
         .map_err(failed(&path))?;
     Ok(Lock { _file: file })
+}
+
+/// A predecessor that was killed may take a moment to be dead.
+fn take(file: &File) -> rustix::io::Result<()> {
+    let deadline = clock::now() + DYING;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if clock::now() < deadline => std::thread::sleep(GLANCE),
+            outcome => return outcome,
+        }
+    }
 }
 
 #[cfg(test)]
