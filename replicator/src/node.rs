@@ -375,7 +375,8 @@ impl Objects for Nodes {
     ) -> Result<(), Errno> {
         let node = self.get(id)?;
         let mut last = node.stamp.lock();
-        if number >= last.0 {
+        // Zero: carried out alone, after all that came before; whatever a session numbers afterwards follows it.
+        if number == Number(0) || number >= last.0 {
             *last = (number, time);
         }
         set(last.1)

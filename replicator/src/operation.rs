@@ -33,9 +33,8 @@ pub struct Engine {
     pub locks: Locks,
     /// The way to the agent.
     pub reports: Arc<Reports>,
-    /// Serial of the last session and count of operations without one, for the order of times.
+    /// Serial of the last session, for the order of times.
     serial: AtomicU64,
-    alone: AtomicU64,
 }
 
 /// One operation to carry out.
@@ -74,8 +73,6 @@ enum Bound {
 
 /// Bits of a number below the serial of its session.
 const SERIAL: u32 = 44;
-/// Set in numbers of operations carried out alone: they follow those of the session before them.
-const ALONE: u64 = 1 << 43;
 
 impl Engine {
     /// Nothing is under way.
@@ -86,8 +83,8 @@ impl Engine {
         knowledge: Arc<Knowledge>,
         reports: Arc<Reports>,
     ) -> Self {
-        let (locks, serial, alone) = (Locks::default(), AtomicU64::new(0), AtomicU64::new(0));
-        Self { nodes, state, knowledge, locks, reports, serial, alone }
+        let (locks, serial) = (Locks::default(), AtomicU64::new(0));
+        Self { nodes, state, knowledge, locks, reports, serial }
     }
 
     /// The serial of a new session.
@@ -237,9 +234,9 @@ impl Engine {
     }
 
     fn carry_out_alone(&self, op: &Op) -> Result<(), Errno> {
-        let count = self.alone.fetch_add(1, Ordering::AcqRel) + 1;
-        let stamp = Number(self.serial.load(Ordering::Acquire) << SERIAL | ALONE | count);
-        carry_out(&*self.nodes, stamp, op)
+        // An object may be dirty, then equal, then dirty again within one session: no number says where this stands
+        // among those of the session, but its keys do.
+        carry_out(&*self.nodes, Number(0), op)
     }
 
     /// Marks changes before they are made, or because it is not known whether they were made on the other node.
