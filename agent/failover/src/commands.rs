@@ -176,7 +176,7 @@ impl Failover {
         self.out.push(Action::Answer(command, outcome));
     }
 
-    fn end_command(&mut self, outcome: Result<(), String>) {
+    pub(crate) fn end_command(&mut self, outcome: Result<(), String>) {
         if let Some(command) = self.pending.command.take() {
             self.answer(command, outcome);
         }

@@ -244,6 +244,8 @@ impl Failover {
         self.begin_fence("failover");
         self.closing = None;
         self.conceded = None;
+        self.mode = if self.hard.desired == Desired::Started { Mode::Waiting } else { Mode::Stopped };
+        self.end_command(Err("hard state could not be written".to_owned()));
         self.broken = true;
         self.timers.set(Timer::Retry, self.now + self.config.start_wait);
     }

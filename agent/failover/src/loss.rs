@@ -260,6 +260,7 @@ impl Failover {
         self.fence("its disk failed");
         self.disk_failed = true;
         self.hard.consistent = false;
+        self.hard.target = false;
         self.persist();
     }
 

@@ -152,24 +152,38 @@ impl Meeting<'_> {
         }
     }
 
-    /// Rule 2.
+    /// Rule 2; a copy that has agreed to be replaced counts as one to be replaced.
     fn inconsistent(&self) -> Option<Outcome> {
-        let side = match (self.first.consistent, self.second.consistent) {
-            (true, true) => return None,
-            (false, false) => return Some(Outcome::Person(Question::NoGoodCopy)),
-            (false, true) => Side::First,
-            (true, false) => Side::Second,
+        let side = match (self.is_bad(Side::First), self.is_bad(Side::Second)) {
+            (false, false) => return None,
+            (true, true) => return Some(Outcome::Person(Question::NoGoodCopy)),
+            (true, false) => Side::First,
+            (false, true) => Side::Second,
         };
         let (bad, good) = (self.of(side), self.of(side.other()));
         let (current, base) = effective(bad);
+        let (good_current, good_base) = effective(good);
+        if bad.target {
+            // Broken off, a resync goes on from where it was.
+            let resumes =
+                base.is_none() && good_base.is_some() && (current == good_base || current == good_current);
+            return Some(if resumes { self.delta(side.other()) } else { self.full(side.other(), false) });
+        }
         let older = current.is_some_and(|current| knows(good, current)) && base.is_none();
-        // A node that holds a settled base but whose writes the other took over has an id that the other knows as
-        // history; only an equal current means that this one went on alone.
+        // A settled base, but the other took over what was written on it: it is history there.
         let passed = base.is_some() && current.is_some_and(|current| good.lineage.history.contains(&current));
-        if older || passed || bad.outdated || bad.target {
+        if older || passed || bad.outdated {
             return Some(self.full(side.other(), false));
         }
         Some(Outcome::Person(Question::NewestInconsistent(side)))
+    }
+
+    fn is_bad(&self, side: Side) -> bool {
+        let (view, other) = (self.of(side), self.of(side.other()));
+        // Before the source settled nothing was copied: it agreed in vain.
+        let (current, other_base) = (effective(view).0, effective(other).1);
+        let vain = current == effective(other).0 && other_base.is_none();
+        !view.consistent || (view.target && !vain)
     }
 
     /// Rules 3 and 4.

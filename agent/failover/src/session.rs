@@ -59,7 +59,7 @@ pub(crate) fn give_up_unsettled(lineage: &mut Lineage) {
 impl Failover {
     pub(crate) fn rule_session(&mut self) -> bool {
         if self.session.is_some() {
-            return self.rule_stay() || self.rule_pair();
+            return self.rule_stay() || self.rule_join() || self.rule_pair();
         }
         self.rule_enter() || self.rule_accept()
     }
@@ -135,12 +135,10 @@ impl Failover {
         if plan != Plan::Repair {
             self.hard.target = true;
             self.hard.outdated = true;
-            self.hard.consistent = false;
         }
         self.persist();
         self.mode = Mode::Target;
         self.begin_session(id, Role::Secondary, plan, source);
-        self.join();
         self.record(false, format!("met {}: this node follows ({})", self.config.peer, plan_name(plan)));
     }
 
@@ -182,6 +180,8 @@ impl Failover {
         self.hard.outdated = false;
         self.hard.target = false;
         self.settling = None;
+        // Until a comparison in full has ended, this node does not know in what the copies differ.
+        self.replicator.knows_inflight &= entered.plan != Plan::Full;
         self.begin_session(entered.session, Role::Primary, entered.plan, entered.source);
         self.rights.alone = true;
         if entered.plan == Plan::Repair {
@@ -257,6 +257,27 @@ impl Failover {
             return false;
         }
         self.leave_session();
+        true
+    }
+
+    /// The target joins when the source is there. Before the first byte of a resync it is marked inconsistent, but not
+    /// before the source has settled: should that one be lost until then, this copy is as good as it was.
+    fn rule_join(&mut self) -> bool {
+        let Some(session) = self.session.as_ref().filter(|session| !session.joined) else { return false };
+        if self.mode != Mode::Target || self.timers.is_set(Timer::Patience) {
+            return false;
+        }
+        if session.plan != Plan::Repair {
+            let settled = self.present().is_some_and(|peer| peer.mode == Mode::Alone && peer.lineage.settled);
+            if !settled {
+                return false;
+            }
+            if self.hard.consistent {
+                self.hard.consistent = false;
+                self.persist();
+            }
+        }
+        self.join();
         true
     }
 

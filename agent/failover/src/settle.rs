@@ -256,7 +256,6 @@ impl Failover {
                 peer.entered.is_some_and(|entered| entered.session == session.id)
                     && peer.outdated
                     && peer.target
-                    && !peer.consistent
             })
     }
 

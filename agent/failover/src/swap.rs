@@ -100,6 +100,8 @@ impl Failover {
         }
         self.hard.role = Role::Primary;
         self.hard.term = term;
+        self.hard.offered = false;
+        self.offer = None;
         self.persist();
         self.mode = Mode::Primary;
         self.rights.promote = false;

@@ -8,13 +8,14 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use safe_failover::Time;
 use safe_failover::action::{Phase, State};
 use safe_failover::config::{ArbiterKind, DefaultPrimary, Side};
 use safe_failover::event::{Command, ReplicatorEvent};
 use world::random::Random;
 use world::{Chance, Happening, World};
 
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 5000;
 
 #[test]
 fn seeds() {
@@ -85,6 +86,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// What chance does to the world.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Crash(usize),
+    PowerOff(usize),
+    Boot(usize),
+    Freeze(usize),
+    Wake(usize),
+    KillAgent(usize),
+    StartAgent(usize),
+    KillReplicator(usize),
+    Cut { all: bool, one_way: bool, host: usize },
+    Heal,
+    BreakStream,
+    CutStream,
+    HealStream,
+    ArbiterLost(usize),
+    ArbiterBack(usize),
+    PersistFails(usize, bool),
+    ScriptsHang(usize, bool),
+    MountFails(usize, bool),
+    DiskFails(usize),
+    Swap,
+    Command(usize, Command),
+}
+
 /// One seed.
 struct Run {
     world: World,
@@ -95,6 +122,10 @@ struct Run {
     /// A copy became inconsistent: a person may be needed.
     inconsistent: bool,
     cut: bool,
+    /// Every lan may be cut: where no lock arbiter is, that excuses much.
+    may_cut: bool,
+    may_fail_disk: bool,
+    repairs: Vec<(Time, Act)>,
 }
 
 impl Run {
@@ -108,7 +139,7 @@ impl Run {
             packet: Duration::from_millis(if rough { 80 } else { 3 }),
             loss: if rough { 5 } else { 0 },
             twice: if rough { 10 } else { 0 },
-            late: if rough { 3 } else { 0 },
+            late: if rough || random.percent(20) { 3 } else { 0 },
             mid_batch: if random.percent(30) { 15 } else { 0 },
         };
         let preferred = random.percent(10);
@@ -125,7 +156,10 @@ impl Run {
         world.verbose = verbose;
         world.records = verbose;
         world.write_every = Some(Duration::from_millis(400));
-        Self { world, random, faults: 0, person: false, inconsistent: false, cut: false }
+        let may_cut = arbiter == ArbiterKind::Lock || random.percent(20);
+        let may_fail_disk = random.percent(15);
+        let (faults, person, inconsistent, cut, repairs) = (0, false, false, false, Vec::new());
+        Self { world, random, faults, person, inconsistent, cut, may_cut, may_fail_disk, repairs }
     }
 
     fn play(&mut self) -> Result<(), String> {
@@ -137,15 +171,18 @@ impl Run {
             return Err(format!("liveness: no pair at the beginning: {}", self.describe()));
         }
         self.world.chance.mid_batch = mishaps;
-        for _ in 0..1 + self.random.below(5) {
+        for _ in 0..1 + self.random.below(7) {
             self.fault();
-            let pause = match self.random.below(4) {
-                0 => Duration::from_millis(self.random.below(60)),
-                1 => Duration::from_millis(self.random.below(1000)),
-                2 => Duration::from_millis(self.random.below(4000)),
-                _ => Duration::from_millis(self.random.below(12_000)),
+            let pause = if self.random.percent(50) {
+                Duration::from_millis(self.random.below(300))
+            } else {
+                self.lasts()
             };
-            self.world.run(pause)?;
+            self.pass(pause)?;
+        }
+        if self.random.percent(50) {
+            let rest = self.lasts();
+            self.pass(rest)?;
         }
         self.world.chance.mid_batch = 0;
         self.heal();
@@ -231,55 +268,120 @@ impl Run {
         }
     }
 
+    /// One fault, and when it is repaired.
     fn fault(&mut self) {
         self.faults += 1;
         let host = usize::from(self.random.percent(50));
+        let lasts = self.lasts();
+        let (act, undo): (Act, Option<Act>) = match self.random.below(30) {
+            0..=2 => (Act::Crash(host), Some(Act::Boot(host))),
+            3..=5 => (Act::PowerOff(host), Some(Act::Boot(host))),
+            6..=9 => (Act::Freeze(host), Some(Act::Wake(host))),
+            10..=12 => (Act::KillAgent(host), Some(Act::StartAgent(host))),
+            13..=15 => {
+                let (all, one_way) = (self.may_cut && self.random.percent(70), self.random.percent(25));
+                (Act::Cut { all, one_way, host }, Some(Act::Heal))
+            }
+            16 => (Act::BreakStream, None),
+            17 | 18 => (Act::CutStream, Some(Act::HealStream)),
+            19 | 20 => (Act::Command(host, Command::Stop), Some(Act::Command(host, Command::Start))),
+            21..=23 => (Act::Swap, None),
+            24 => (Act::Command(host, Command::StopStart), None),
+            25 => (Act::KillReplicator(host), None),
+            26 | 27 => (Act::ArbiterLost(host), Some(Act::ArbiterBack(host))),
+            28 => match self.random.below(3) {
+                0 => (Act::PersistFails(host, true), Some(Act::PersistFails(host, false))),
+                1 => (Act::ScriptsHang(host, true), Some(Act::ScriptsHang(host, false))),
+                _ => (Act::MountFails(host, true), Some(Act::MountFails(host, false))),
+            },
+            _ if self.may_fail_disk => (Act::DiskFails(host), None),
+            _ => (Act::BreakStream, None),
+        };
+        self.act(act);
+        if let Some(undo) = undo
+            && self.random.percent(85)
+        {
+            self.repairs.push((self.world.now + lasts, undo));
+        }
+    }
+
+    /// Around the times after which others decide.
+    fn lasts(&mut self) -> Duration {
+        let millis = match self.random.below(6) {
+            0 => self.random.below(100),
+            1 => 400 + self.random.below(900),
+            2 => 900 + self.random.below(1500),
+            3 => 2400 + self.random.below(1000),
+            4 => 3000 + self.random.below(3000),
+            _ => self.random.below(15_000),
+        };
+        Duration::from_millis(millis)
+    }
+
+    /// Lets time pass, with the repairs that fall into it.
+    fn pass(&mut self, duration: Duration) -> Result<(), String> {
+        let end = self.world.now + duration;
+        loop {
+            let next = self
+                .repairs
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, (at, _))| *at)
+                .map(|(index, (at, _))| (index, *at));
+            match next {
+                Some((index, at)) if at <= end => {
+                    self.world.run(at.since(self.world.now))?;
+                    let (_, act) = self.repairs.remove(index);
+                    self.act(act);
+                }
+                Some(_) | None => return self.world.run(end.since(self.world.now)),
+            }
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        self.world.note(0, &format!("---- {act:?}"));
         let world = &mut self.world;
-        match self.random.below(28) {
-            0 | 1 => world.crash(host),
-            2 | 3 => world.power_off(host),
-            4 | 5 => world.freeze(host),
-            6 => world.thaw(host),
-            7 | 8 => world.kill_agent(host),
-            9 => {
-                world.start_agent(host, true);
-            }
-            10 | 11 => {
-                world.boot(host, true);
-            }
-            12..=14 => self.cut_lans(),
-            15 => {
-                for lan in &mut world.lans {
-                    lan.cut = [false, false];
+        match act {
+            Act::Crash(host) => world.crash(host),
+            Act::PowerOff(host) => world.power_off(host),
+            Act::Boot(host) => world.boot(host, true),
+            Act::Freeze(host) => world.freeze(host),
+            Act::Wake(host) => world.thaw(host),
+            Act::KillAgent(host) => world.kill_agent(host),
+            Act::StartAgent(host) => world.start_agent(host, true),
+            Act::KillReplicator(host) => world.kill_replicator(host),
+            Act::Cut { all, one_way, host } => {
+                let spared = if all { usize::MAX } else { usize::from(self.random.percent(50)) };
+                let lans = world.lans.len();
+                for (index, lan) in world.lans.iter_mut().enumerate() {
+                    if all || (lans > 1 && index != spared) {
+                        lan.cut = [!one_way || host == 0, !one_way || host == 1];
+                    }
                 }
+                self.cut |= self.world.all_cut();
             }
-            16 => world.break_stream(),
-            17 => world.stream_cut = !world.stream_cut,
-            18 | 19 => self.command(host, Command::Stop),
-            20 => self.command(host, Command::Start),
-            21 | 22 => {
-                self.command(0, Command::Swap);
-                self.command(1, Command::Swap);
-            }
-            23 => self.command(host, Command::StopStart),
-            24 => world.kill_replicator(host),
-            25 => world.witness.unreachable[host] = !world.witness.unreachable[host],
-            26 => {
-                if self.random.percent(30) {
-                    world.hosts[host].persist_fails = true;
-                } else {
-                    world.hosts[host].scripts_hang = true;
-                }
-            }
-            _ => {
-                if self.random.percent(30) && world.hosts[host].agent.is_some() {
+            Act::Heal => world.lans.iter_mut().for_each(|lan| lan.cut = [false, false]),
+            Act::BreakStream => world.break_stream(),
+            Act::CutStream => world.stream_cut = true,
+            Act::HealStream => world.stream_cut = false,
+            Act::ArbiterLost(host) => world.witness.unreachable[host] = true,
+            Act::ArbiterBack(host) => world.witness.unreachable[host] = false,
+            Act::PersistFails(host, fails) => world.hosts[host].persist_fails = fails,
+            Act::ScriptsHang(host, hang) => world.hosts[host].scripts_hang = hang,
+            Act::MountFails(host, fails) => world.hosts[host].mount_fails = fails,
+            Act::DiskFails(host) => {
+                if world.hosts[host].agent.is_some() {
                     self.inconsistent = true;
                     world.forget_what_the_disk_took(host);
                     world.report(host, ReplicatorEvent::DiskFailed("fsync: I/O error".to_owned()));
-                } else {
-                    world.hosts[host].mount_fails = !world.hosts[host].mount_fails;
                 }
             }
+            Act::Swap => {
+                self.command(0, Command::Swap);
+                self.command(1, Command::Swap);
+            }
+            Act::Command(host, command) => self.command(host, command),
         }
     }
 
@@ -287,17 +389,6 @@ impl Run {
         if self.world.hosts[host].alive() && self.world.hosts[host].agent.is_some() {
             self.world.order(host, command);
         }
-    }
-
-    fn cut_lans(&mut self) {
-        let all = self.random.percent(60);
-        let one_way = self.random.percent(25);
-        for lan in &mut self.world.lans {
-            if all || self.random.percent(50) {
-                lan.cut = if one_way { [true, false] } else { [true, true] };
-            }
-        }
-        self.cut |= self.world.all_cut();
     }
 
     fn describe(&self) -> String {

@@ -62,6 +62,8 @@ pub struct Replicator {
     pub stand_in: Option<(View, View)>,
     /// The newest authenticated packet of the peer.
     pub heard: Time,
+    /// It slept past 0.9 of the timeout while it was not settled, and no agent has said since what to do.
+    pub overslept: bool,
     /// When this host sent the newest packet that the peer is known to have heard.
     pub echoed: Option<Time>,
 }

@@ -113,6 +113,10 @@ impl World {
         }
         if let Some(echo) = packet.echo {
             self.handle(to, Event::Echoed(echo));
+            if self.hosts[to].frozen {
+                self.asleep.push(Happening::Packet { to, packet: Box::new(packet) });
+                return;
+            }
         }
         if packet.stand_in && packet.life < self.hosts[to].seen.0 {
             return;

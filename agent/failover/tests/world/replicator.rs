@@ -109,6 +109,7 @@ impl World {
     fn join(&mut self, host: usize, id: SessionId, role: Role, plan: Plan) {
         let contact = self.now;
         self.edit(host, |replicator| {
+            replicator.overslept = false;
             replicator.stream = Some(Stream { id, role, plan, up: false, copied: false, contact });
             replicator.in_step = false;
         });
@@ -185,6 +186,7 @@ impl World {
         let (Some(gone), Some(replicator)) = (machine.agent_gone, &machine.replicator) else { return };
         let silent = self.now.since(replicator.contact()) >= machine.config.timeout * 9 / 10;
         let late = self.now.since(gone) >= machine.config.agent_timeout;
+        let silent = silent || replicator.overslept;
         if replicator.fenced || !(late || (silent && replicator.settled.is_none())) {
             return;
         }

@@ -164,7 +164,8 @@ impl World {
                     if let Some(agent) = &mut self.hosts[host].agent {
                         agent.batch.clear();
                     }
-                    self.give(host, Event::PersistFailed);
+                    // Before any other event: what follows in the batch never was.
+                    self.handle(host, Event::PersistFailed);
                     return;
                 }
                 self.hosts[host].disk.hard = *hard;
@@ -229,11 +230,12 @@ impl World {
             return;
         }
         let life = self.hosts[host].replicator_life;
+        let agent = self.hosts[host].agent_life;
         let delay = self.local();
         // Commands are carried out in order.
         let at = (self.now + delay).max(self.hosts[host].command_at);
         self.hosts[host].command_at = at;
-        self.at(at, Happening::ToReplicator { host, life, command });
+        self.at(at, Happening::ToReplicator { host, life, agent, command });
     }
 
     /// A report of the replicator; in order, lost if the agent is gone.

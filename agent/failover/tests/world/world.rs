@@ -35,7 +35,7 @@ use random::Random;
 #[derive(Debug, Clone)]
 pub enum Happening {
     ToAgent { host: usize, life: u64, event: Event },
-    ToReplicator { host: usize, life: u64, command: ReplicatorCommand },
+    ToReplicator { host: usize, life: u64, agent: u64, command: ReplicatorCommand },
     FromReplicator { host: usize, life: u64, event: ReplicatorEvent },
     Tick { host: usize, life: u64 },
     Heartbeat { host: usize, life: u64 },
@@ -217,8 +217,11 @@ impl World {
                     self.handle(host, event);
                 }
             }
-            Happening::ToReplicator { host, life, command } => {
-                if self.hosts[host].replicator_life == life {
+            Happening::ToReplicator { host, life, agent, command } => {
+                // What an agent said last is obeyed until the next one comes.
+                let machine = &self.hosts[host];
+                let spoken = machine.agent_life == agent || machine.agent.is_none();
+                if machine.replicator_life == life && spoken {
                     self.command(host, command);
                 }
             }
@@ -318,9 +321,22 @@ impl World {
         }
         self.asleep = rest;
         self.continue_batch(host);
+        // What a pipe held comes in its order.
+        let base = self.local();
+        let mut order = Duration::ZERO;
         for what in mine {
-            let delay = self.local();
-            self.after(delay, what);
+            order += Duration::from_micros(1);
+            let jitter = if matches!(what, Happening::Packet { .. }) { self.local() } else { Duration::ZERO };
+            self.after(base + order + jitter, what);
+        }
+        let now = self.now;
+        let ready = now + base + order;
+        let timeout = self.hosts[host].config.timeout;
+        let machine = &mut self.hosts[host];
+        machine.command_at = machine.command_at.max(ready);
+        machine.report_at = machine.report_at.max(ready);
+        if let Some(replicator) = &mut machine.replicator {
+            replicator.overslept |= now.since(replicator.contact()) >= timeout * 9 / 10;
         }
     }
 
