@@ -31,8 +31,24 @@ pub fn assert_equal(cluster: &Cluster, path: &str) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    let some: Vec<_> = lines.iter().take(20).cloned().collect();
+    let some: Vec<_> =
+        lines.iter().take(20).map(|line| format!("{line} ({})", times(line, &one, &other))).collect();
     Err(Error::new(format!("{} differences of {path}: {}", lines.len(), some.join("; "))))
+}
+
+/// Size and mtime of the file on both sides, for who looks into it.
+fn times(line: &str, one: &Path, other: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let name = line.split_once(' ').map_or(line, |(_, name)| name.trim());
+    let look = |root: &Path| {
+        let found = std::fs::symlink_metadata(root.join(name));
+        found.map_or_else(
+            |error| error.to_string(),
+            |it| format!("{} {}.{:09}", it.size(), it.mtime(), it.mtime_nsec()),
+        )
+    };
+    format!("{} / {}", look(one), look(other))
 }
 
 #[cfg(test)]

@@ -48,13 +48,13 @@ fn kill_in_mid_load(name: &str, kills: usize) -> Result<()> {
         d.wait_pair(other)?;
         d.compare(other)?;
         figures.acknowledged = committers.count();
-        figures.print();
         assert_eq!(figures.lost, 0, "acknowledged commits are lost");
     }
     committers.stop();
     drop(bench);
     assert_eq!(d.lost(&committers)?, 0);
     d.check()?;
+    figures.print();
     d.cluster.finish()
 }
 
