@@ -14,10 +14,12 @@ use crate::clock;
 use crate::cluster::Joined;
 use crate::peer::nodes::bounded;
 
-/// For a node whose heartbeats are heard.
+/// For a node that was heard just now.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// For one whose are not: it may have just come back.
-const HURRY: Duration = Duration::from_millis(500);
+/// For one that was not: it may have just come back.
+const HURRY: Duration = Duration::from_millis(300);
+/// How long ago "just now" may be.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// What one node says.
 type Said = Result<(Vec<ModuleStatus>, Vec<ModuleInfo>), Status>;
@@ -36,12 +38,13 @@ pub(super) fn local(desk: &Desk, name: &str) -> Result<GetStatusResponse, Status
 /// Status on all nodes.
 pub(super) async fn everywhere(desk: &Desk, name: &str) -> Result<GetStatusResponse, Status> {
     let Some(joined) = desk.cluster.joined() else { return local(desk, name) };
-    let own: Vec<ModuleStatus> = desk.context.node.statuses().borrow().values().cloned().collect();
     let own_infos = desk.context.node.list().await.map_err(refuse)?;
     let others: Vec<&str> =
         joined.held.settings.others(&joined.held.node).map(|node| node.name.as_str()).collect();
     let answers = join_all(others.iter().map(|node| ask(desk, node))).await;
     let mut said: BTreeMap<&str, Said> = others.into_iter().zip(answers).collect();
+    // Read last: a node that does not answer must not make this node's own state look old.
+    let own: Vec<ModuleStatus> = desk.context.node.statuses().borrow().values().cloned().collect();
     said.insert(&joined.held.node, Ok((own, own_infos)));
     let modules = merge(desk, &joined, name, &said);
     if modules.is_empty() && !name.is_empty() {
@@ -79,9 +82,10 @@ fn merge(desk: &Desk, joined: &Joined, name: &str, said: &BTreeMap<&str, Said>) 
 }
 
 async fn ask(desk: &Desk, node: &str) -> Said {
-    let heard =
-        desk.cluster.heart().reports().get(node).is_some_and(crate::heartbeat::PeerReport::is_reachable);
-    let patience = if heard { PATIENCE } else { HURRY };
+    let reports = desk.cluster.heart().reports();
+    let heard = reports.get(node).and_then(|report| report.lans.iter().filter_map(|(_, heard)| *heard).max());
+    let recent = heard.is_some_and(|heard| clock::now().since(heard) < JUST_NOW);
+    let patience = if recent { PATIENCE } else { HURRY };
     let ask = async {
         let mut client = desk.nodes.modules(node).await?;
         let mut lister = client.clone();
