@@ -128,6 +128,9 @@ pub struct Adopted {
     pub copy: Copy,
     /// It knows what is in flight.
     pub knows_inflight: bool,
+    /// Its last contact with the peer (when what was answered was sent): silence counts from there, not from the
+    /// start of the agent. None: not known.
+    pub contact: Option<Time>,
 }
 
 /// An administrator's command on this node.

@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     pub(crate) heard: Option<Time>,
     /// When we sent the newest packet of ours that it is known to have heard.
     echoed: Option<Time>,
+    /// Last contact of an earlier agent process.
+    before: Option<Time>,
     /// Since when this node has been awake without a pause: who slept cannot say that the other was silent.
     pub(crate) awake: Time,
     /// Which process speaks, what it does, and since when it has been so.
@@ -27,6 +29,13 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn hear(&mut self, now: Time) {
         self.heard = self.heard.max(Some(now));
+    }
+
+    /// Another process of this node was in contact before; when, only its replicator can say. Where it cannot, little
+    /// is left of the time in which to find the peer or the arbiter.
+    pub(crate) fn adopt(&mut self, contact: Option<Time>, now: Time, timeout: Duration) {
+        let spent = u64::try_from((timeout * 8 / 10).as_nanos()).unwrap_or(u64::MAX);
+        self.before = Some(contact.unwrap_or(Time(now.0.saturating_sub(spent))));
     }
 
     pub(crate) fn echo(&mut self, sent: Time) {
@@ -56,7 +65,7 @@ impl Peer {
 
     /// The same without regard to pauses of this node: who slept through the timeout is the one that is lost.
     pub(crate) fn raw_mutual(&self) -> Time {
-        let heard = self.heard.unwrap_or(self.awake);
+        let heard = self.heard.or(self.before).unwrap_or(self.awake);
         self.echoed.map_or(heard, |echoed| heard.min(echoed))
     }
 

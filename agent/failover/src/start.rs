@@ -66,13 +66,16 @@ impl Failover {
 
     /// Goes on from the state of a replicator that outlived its agent; no scripts are run for what goes on.
     fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight } = adopted;
+        let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight, contact } = adopted;
+        self.peer.adopt(contact, self.now, self.config.timeout);
         self.replicator =
             Replicator { process: Process::Ready, copy, knows_inflight, ..Replicator::default() };
         self.service.mounted = mounted;
         self.service.addresses = self.config.has_addresses;
         let lineage = self.hard.lineage.clone();
-        let alone = lineage.base.is_some() && lineage.settled && settled == lineage.current;
+        // A source that was unsettled in the middle of pairing is settled on disk still.
+        let pairing = session.is_some_and(|(_, role)| role == Role::Primary);
+        let alone = lineage.base.is_some() && lineage.settled && (settled == lineage.current || pairing);
         if fenced || !self.wanted() || (!mounted && session.is_none()) || copy != Copy::Known {
             self.last_session = session.map(|(id, _)| id);
             self.give_up_adopted(session.is_some());
@@ -113,6 +116,7 @@ impl Failover {
         if mounted && alone {
             self.mode = Mode::Alone;
             self.service.posture = Posture::Alone;
+            self.resettle();
         } else if mounted {
             // Paired, or going on alone was not in effect yet: whatever was recorded, nothing was acknowledged by it.
             self.mode = Mode::Primary;
@@ -123,6 +127,7 @@ impl Failover {
             }
             if self.hard.lineage.base.is_some() {
                 self.settling = Some(Settling { cause: Cause::Rules, recorded: None });
+                self.leave_session();
             }
             self.timers.set(Timer::Stall, self.now + self.config.stall_timeout);
         } else if self.hard.target {

@@ -1,6 +1,7 @@
 //! Between the words of the core and those of the control service.
 
 use bytes::Bytes;
+use safe_failover::Time;
 use safe_failover::action::ReplicatorCommand;
 use safe_failover::event::{Adopted, ReplicatorEvent};
 use safe_failover::hard::Role;
@@ -165,5 +166,6 @@ pub(super) fn adopted_from(adopted: &wire::Adopted) -> Result<Option<Adopted>, M
         fenced: adopted.fenced,
         copy,
         knows_inflight: adopted.knows_inflight,
+        contact: (adopted.contact_boottime_ns != 0).then_some(Time(adopted.contact_boottime_ns)),
     }))
 }

@@ -356,6 +356,9 @@ pub struct Adopted {
     /// It knows what is in flight.
     #[prost(bool, tag = "10")]
     pub knows_inflight: bool,
+    /// Last authenticated contact with the peer, as sent and answered: CLOCK_BOOTTIME, nanoseconds; 0: not known.
+    #[prost(fixed64, tag = "11")]
+    pub contact_boottime_ns: u64,
 }
 /// The directories were examined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

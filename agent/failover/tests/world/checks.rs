@@ -128,6 +128,7 @@ impl World {
             }
         }
         self.hosts[1 - source].disk.rebooted = false;
+        self.hosts[1 - source].disk.failed = false;
         if !self.all_cut() {
             self.oracle.excused = false;
         }
@@ -140,7 +141,7 @@ impl World {
         if both {
             self.oracle.acked &= !(mine.since | other.since);
         }
-        let other_data = if other.hard.consistent { other.data } else { 0 };
+        let other_data = if other.hard.consistent && !other.failed { other.data } else { 0 };
         self.oracle.acked &= mine.data | other_data;
         if mine.hard.lineage.base.is_some() {
             self.oracle.acked &= !(mine.dirty & !mine.data);
@@ -149,6 +150,7 @@ impl World {
 
     /// The disk failed: what the other host lost before is on no good copy any more.
     pub fn forget_what_the_disk_took(&mut self, host: usize) {
+        self.hosts[host].disk.failed = true;
         let other = &self.hosts[1 - host].disk;
         if other.rebooted || !other.hard.consistent {
             self.oracle.acked &= other.data;

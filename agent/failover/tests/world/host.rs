@@ -93,6 +93,8 @@ pub struct Disk {
     pub lost: bool,
     /// Page cache was lost since both nodes had everything on disk.
     pub rebooted: bool,
+    /// A sync failed.
+    pub failed: bool,
 }
 
 #[derive(Debug)]

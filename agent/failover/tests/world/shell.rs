@@ -34,6 +34,7 @@ impl World {
                 fenced: replicator.fenced,
                 copy: Copy::Known,
                 knows_inflight: replicator.knows,
+                contact: Some(replicator.contact()),
             });
         if adopted.is_none() && machine.replicator.is_some() {
             self.end_replicator(host, false);
