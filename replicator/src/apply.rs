@@ -2,10 +2,13 @@
 //! numbers, others side by side, and knows what may not have been carried out on the primary.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 use safe_proto::replication::frame;
@@ -14,15 +17,17 @@ use safe_replication::key::Key;
 use safe_replication::op::{Number, ObjectId, Op};
 use safe_replication::order::{Order, Ticket};
 
-use crate::backing::Backing;
+use crate::backing::{Backing, errno};
 use crate::carry::{Objects as _, carry_out};
 use crate::change::{changes, places};
 use crate::knowledge::Knowledge;
+use crate::linux::handle::magic_path;
 use crate::node::Nodes;
 use crate::report::{Report, Reports};
 use crate::resync::answer::{Answerer, Target};
 use crate::resync::link::Query;
 use crate::session::Session;
+use crate::space::Stopwatch;
 use crate::wire;
 
 /// Threads that carry out operations.
@@ -54,6 +59,7 @@ struct Shared {
     knowledge: Arc<Knowledge>,
     reports: Arc<Reports>,
     answerer: Answerer,
+    stopwatch: Arc<Stopwatch>,
     on_step: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -73,6 +79,7 @@ impl Applier {
         session: Arc<Session>,
         knowledge: Arc<Knowledge>,
         reports: Arc<Reports>,
+        stopwatch: Arc<Stopwatch>,
         on_step: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -83,6 +90,7 @@ impl Applier {
             knowledge,
             reports,
             answerer: Answerer::default(),
+            stopwatch,
             on_step,
         });
         let mut applier = Self { shared, workers: Vec::new() };
@@ -215,7 +223,9 @@ impl Shared {
         if !changes.is_empty() {
             self.inner.lock().uncertain.insert(number, changes);
         }
-        let result = carry_out(&self.nodes, number, op).and_then(|()| self.make_durable(op));
+        let lap = self.stopwatch.begin();
+        let result = self.carry_out(number, op).and_then(|()| self.make_durable(op));
+        drop(lap);
         if let Err(error) = result {
             tracing::warn!(%error, ?op, "cannot carry out an operation of the other node");
             if matches!(op, Op::Sync { .. } | Op::SyncAll { .. }) && error != Errno::STALE {
@@ -225,6 +235,39 @@ impl Shared {
             (self.on_step)();
         }
         wire::answer(number, result.map(|()| None).map_err(Errno::raw_os_error))
+    }
+
+    fn carry_out(&self, number: Number, op: &Op) -> Result<(), Errno> {
+        let first = carry_out(&self.nodes, number, op);
+        let (Err(Errno::NOTEMPTY), Op::Unlink { parent, name, directory: true, .. }) = (first, op) else {
+            return first;
+        };
+        // What is not replicated may have been left there when this node was the primary.
+        self.remove_excluded(*parent, name)?;
+        carry_out(&self.nodes, number, op)
+    }
+
+    fn remove_excluded(&self, parent: ObjectId, name: &Bytes) -> Result<(), Errno> {
+        let above = self.nodes.get(parent)?;
+        let root = self.nodes.root_of(&above);
+        if root.exclude.is_empty() {
+            return Err(Errno::NOTEMPTY);
+        }
+        let found = root.look_up(self.nodes.open_path(&above)?.as_fd(), name)?;
+        let directory = self.nodes.remember(found.object, Some((&above, name)), false);
+        let left = crate::resync::local::names(found.path.as_fd())?;
+        if left.iter().any(|name| !self.nodes.is_excluded(&directory, name)) {
+            return Err(Errno::NOTEMPTY);
+        }
+        let path = std::path::PathBuf::from(OsString::from_vec(magic_path(found.path.as_fd()).into_bytes()));
+        for name in left {
+            let path = path.join(OsStr::from_bytes(&name));
+            let is_directory = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            let removed =
+                if is_directory { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(errno)?;
+        }
+        Ok(())
     }
 
     /// Where only what is on disk may be acknowledged.

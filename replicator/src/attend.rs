@@ -16,7 +16,7 @@ use crate::clock::Boottime;
 use crate::member::{Member, Role};
 use crate::report::Report;
 use crate::session::{Session, SessionName};
-use crate::stream::{Connection, accept, dial};
+use crate::stream::{Connection, accept, dial, is_silence};
 use crate::wire;
 
 /// Version of the protocol between replicators.
@@ -84,6 +84,7 @@ async fn establish(
     let limit = member.settings().stall_timeout.max(member.settings().timeout);
     let mut backoff = FIRST_BACKOFF;
     let mut reason = String::from("the other node did not connect");
+    let mut said = false;
     let mut next = 0;
     while begun.elapsed() < limit {
         let attempt = async {
@@ -103,7 +104,11 @@ async fn establish(
             Ok(connection) => return Ok(connection),
             Err(error) => {
                 tracing::debug!(error, "no session yet");
-                reason = error;
+                // That nobody answers any more says less than what was answered before.
+                if !said || !is_silence(&error) {
+                    said = !is_silence(&error);
+                    reason = error;
+                }
             }
         }
         if joining.role == Role::Primary {
@@ -119,7 +124,10 @@ async fn reach(member: &Arc<Member>, joining: Joining, next: &mut usize) -> Resu
     let endpoint = settings.endpoints.get(*next % settings.endpoints.len().max(1));
     let endpoint = *endpoint.ok_or("no address of the other node is known")?;
     *next += 1;
-    let mut connection = dial(&member.tls(), &settings.module, endpoint, ATTEMPT).await?;
+    // An address that is cut off says nothing at all: the others must have their turn in time.
+    let share = settings.stall_timeout / u32::try_from(settings.endpoints.len() + 1).unwrap_or(1);
+    let limit = share.clamp(ATTEMPT / 5, ATTEMPT);
+    let mut connection = dial(&member.tls(), &settings.module, endpoint, limit).await?;
     agree(member, joining, &mut connection).await?;
     Ok(connection)
 }

@@ -3,6 +3,7 @@
 //!
 //! Reading order: [`request`], [`reply`], [`session`], [`mount`].
 
+pub mod caller;
 pub mod mount;
 pub mod reply;
 pub mod request;

@@ -73,6 +73,8 @@ fn run(run_dir: &Path) -> Result<(), String> {
     start("fds", move || fds.serve(&agent, &outbox, &arrivals))?;
     let watched = Arc::clone(&replica);
     start("watch", move || watch::watch(&watched))?;
+    let disk = Arc::clone(&replica);
+    start("disk", move || watch::watch_disk(&disk))?;
     let served = Arc::clone(&replica);
     start("control", move || listen(agents, served, commands))?;
     obey(&replica, ordered);

@@ -73,6 +73,8 @@ pub struct Member {
     resync: Mutex<Option<Running>>,
     peer_gone: AtomicBool,
     peer_fenced: AtomicBool,
+    /// What was in flight in the last session is known, here at least.
+    knows_inflight: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -85,6 +87,7 @@ impl Member {
         engine: Arc<Engine>,
         agent: Arc<Agent>,
         arrivals: Arrivals,
+        knows_inflight: Arc<AtomicBool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
@@ -101,6 +104,7 @@ impl Member {
             resync: Mutex::default(),
             peer_gone: AtomicBool::new(false),
             peer_fenced: AtomicBool::new(false),
+            knows_inflight,
         })
     }
 
@@ -188,17 +192,20 @@ impl Member {
 
     fn start_applier(&self, session: &Arc<Session>) -> Result<(), String> {
         let (reports, name, own) = (Arc::clone(&self.reports), session.name, Arc::downgrade(session));
-        let knowledge = Arc::clone(&self.knowledge);
+        let (knowledge, knows) = (Arc::clone(&self.knowledge), Arc::clone(&self.knows_inflight));
         let on_step = Box::new(move || {
             if let Some(session) = own.upgrade() {
                 session.in_step.store(true, Ordering::Release);
             }
             // What this node knew to differ was sent to the source and came back repaired.
             knowledge.in_step_as_target();
+            knows.store(true, Ordering::Release);
             reports.send(Report::InStep(crate::control::session_id(name)));
         });
         let (knowledge, reports) = (Arc::clone(&self.knowledge), Arc::clone(&self.reports));
-        let applier = Applier::start(self.backing.clone(), Arc::clone(session), knowledge, reports, on_step);
+        let stopwatch = Arc::clone(&self.engine.stopwatch);
+        let backing = self.backing.clone();
+        let applier = Applier::start(backing, Arc::clone(session), knowledge, reports, stopwatch, on_step);
         *self.applier.lock() = Some(applier.map_err(|error| format!("cannot start the workers: {error}"))?);
         Ok(())
     }
@@ -243,6 +250,7 @@ impl Member {
         self.reports.send(Report::Progress(figures(&progress, plan, true)));
         match outcome {
             Outcome::InStep => {
+                self.knows_inflight.store(true, Ordering::Release);
                 session.in_step.store(true, Ordering::Release);
                 self.reports.send(Report::InStep(crate::control::session_id(session.name)));
             }

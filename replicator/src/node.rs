@@ -284,6 +284,13 @@ impl Nodes {
         &self.backing.roots[usize::from(node.object.root)]
     }
 
+    /// The directory that holds the object with this id.
+    #[must_use]
+    pub fn root_named(&self, id: ObjectId) -> Option<&Root> {
+        let index = usize::from(self.get(id).ok()?.object.root);
+        self.backing.roots.get(index)
+    }
+
     /// Opens an object with these flags, even if its last name is gone.
     ///
     /// # Errors
@@ -392,8 +399,9 @@ impl Objects for Nodes {
         let parent = self.get(place.0)?;
         let excluded = self.is_excluded(&parent, place.1);
         let mut tables = self.tables.lock();
-        if tables.by_id.contains_key(&id) {
-            return Err(Errno::EXIST);
+        if let Some(other) = tables.by_id.get(&id) {
+            // Named twice by two threads of the primary.
+            return if other.object == found.object { Ok(()) } else { Err(Errno::EXIST) };
         }
         let node = Node::new(id, found.object.clone(), excluded);
         node.moved(None, Some(place));

@@ -1,5 +1,6 @@
 //! One changing operation of the application: hold its keys, decide, the other node first, then here, then reply.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,12 +13,15 @@ use safe_replication::op::{Number, ObjectId, Op};
 use crate::backing::{attributes, errno, mode_of};
 use crate::carry::carry_out;
 use crate::change::{changes, places};
+use crate::fuse::caller::Caller;
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};
 use crate::node::{Node, Nodes};
 use crate::report::{Report, Reports};
 use crate::resync::link::Failure;
+use crate::search::search;
 use crate::session::Session;
+use crate::space::{Space, Stopwatch};
 use crate::state::{Standing, State};
 
 /// Carries out changing operations.
@@ -33,6 +37,9 @@ pub struct Engine {
     pub locks: Locks,
     /// The way to the agent.
     pub reports: Arc<Reports>,
+    /// Operations under way on the files below.
+    pub stopwatch: Arc<Stopwatch>,
+    space: Space,
     /// Serial of the last session, for the order of times.
     serial: AtomicU64,
 }
@@ -71,6 +78,26 @@ enum Bound {
     Nameless,
 }
 
+/// An operation that waits until it may go on.
+#[derive(Debug, Default)]
+struct Held {
+    glances: u32,
+}
+
+impl Held {
+    /// Waits for a change. Nothing of the operation has been done.
+    ///
+    /// # Errors
+    /// The mounts end, or whoever asked was killed.
+    fn wait(&mut self, state: &State, mark: u64) -> Result<(), Errno> {
+        self.glances += 1;
+        if self.glances % 8 == 0 && Caller::current().is_dying() {
+            return Err(Errno::INTR);
+        }
+        state.wait(mark)
+    }
+}
+
 /// Bits of a number below the serial of its session.
 const SERIAL: u32 = 44;
 
@@ -84,7 +111,8 @@ impl Engine {
         reports: Arc<Reports>,
     ) -> Self {
         let (locks, serial) = (Locks::default(), AtomicU64::new(0));
-        Self { nodes, state, knowledge, locks, reports, serial }
+        let (stopwatch, space) = (Arc::default(), Space::default());
+        Self { nodes, state, knowledge, locks, reports, stopwatch, space, serial }
     }
 
     /// The serial of a new session.
@@ -103,13 +131,14 @@ impl Engine {
             let _held = self.locks.hold(keys.as_slice());
             return self.carry_out_alone(&(task.build)()?);
         }
+        let mut held = Held::default();
         loop {
             let (_, mark) = self.state.standing();
             match self.attempt(task, keys.as_slice())? {
                 Attempt::Done => return self.state.may_acknowledge(),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Differ(_) => return Err(Errno::IO),
-                Attempt::Again => self.state.wait(mark)?,
+                Attempt::Again => held.wait(&self.state, mark)?,
             }
         }
     }
@@ -123,6 +152,7 @@ impl Engine {
         // Again, now that nothing of the operation can change: a session may have come or gone while waiting.
         let (standing, _) = self.state.standing();
         let op = (task.build)()?;
+        self.reserve(&op)?;
         if bound == Bound::Nameless {
             return self.carry_out_alone(&op).map(|()| Attempt::Done);
         }
@@ -167,7 +197,7 @@ impl Engine {
         let local = match remote {
             // Part of the content may have been written there.
             Err(error) if op.payload() > 0 => Err(error),
-            _ => carry_out(&*self.nodes, stamp, op),
+            _ => self.carry_out(stamp, op),
         };
         if local == remote && (local.is_ok() || op.payload() == 0) {
             session.carried_out(number);
@@ -236,7 +266,18 @@ impl Engine {
     fn carry_out_alone(&self, op: &Op) -> Result<(), Errno> {
         // An object may be dirty, then equal, then dirty again within one session: no number says where this stands
         // among those of the session, but its keys do.
-        carry_out(&*self.nodes, Number(0), op)
+        self.carry_out(Number(0), op)
+    }
+
+    fn carry_out(&self, stamp: Number, op: &Op) -> Result<(), Errno> {
+        let _lap = self.stopwatch.begin();
+        carry_out(&*self.nodes, stamp, op)
+    }
+
+    /// An operation that will not fit must fail before the other node has carried it out.
+    fn reserve(&self, op: &Op) -> Result<(), Errno> {
+        let Some(root) = self.nodes.root_named(op.subject()) else { return Ok(()) };
+        self.space.reserve(&*self.nodes, root, op, Caller::current().uid == 0)
     }
 
     /// Marks changes before they are made, or because it is not known whether they were made on the other node.
@@ -261,6 +302,7 @@ impl Engine {
             Change::Meta { object: node.object.clone() },
         ];
         let changes = if node.is_directory() { &all[1..] } else { &all[..] };
+        let mut held = Held::default();
         loop {
             let (standing, mark) = self.state.standing();
             let local = match standing {
@@ -295,12 +337,12 @@ impl Engine {
                     .map_err(|error| self.disk_failed("the journal", errno(error)))?;
                 return self.sync_here(&op);
             }
-            self.state.wait(mark)?;
+            held.wait(&self.state, mark)?;
         }
     }
 
     fn sync_here(&self, op: &Op) -> Result<(), Errno> {
-        carry_out(&*self.nodes, Number(0), op).map_err(|error| match error {
+        self.carry_out(Number(0), op).map_err(|error| match error {
             Errno::STALE => error,
             _ => self.disk_failed("a file", error),
         })
@@ -338,24 +380,43 @@ impl Engine {
         if self.knowledge.stage() == Stage::Apart {
             return Bound::No;
         }
+        if let Some(bound) = self.bind_somewhere(session, node) {
+            return bound;
+        }
+        match search(&self.nodes, node) {
+            Ok(true) => self.bind_somewhere(session, node).unwrap_or(Bound::No),
+            Ok(false) | Err(Errno::STALE) => self.nameless(node),
+            Err(error) => {
+                tracing::warn!(%error, object = ?node.object, "cannot look for the name of an object");
+                Bound::No
+            }
+        }
+    }
+
+    /// None: it is at none of the names that are known.
+    fn bind_somewhere(&self, session: &Arc<Session>, node: &Arc<Node>) -> Option<Bound> {
         for (parent, name) in node.places() {
             let Ok(parent) = self.nodes.get(parent) else { continue };
-            if self.bind(session, &parent) != Bound::Yes {
-                continue;
+            match self.bind(session, &parent) {
+                Bound::Yes => {}
+                Bound::No => return Some(Bound::No),
+                Bound::Nameless => continue,
             }
             match self.bind_at(session, node, &parent, &name) {
-                Some(true) => return Bound::Yes,
-                Some(false) => return Bound::No,
+                Some(true) => return Some(Bound::Yes),
+                Some(false) => return Some(Bound::No),
                 None => {}
             }
         }
-        match self.nodes.open_path(node).and_then(|path| attributes(std::os::fd::AsFd::as_fd(&*path))) {
+        None
+    }
+
+    /// Its last name is gone for good, or it moves about faster than it is looked for.
+    fn nameless(&self, node: &Arc<Node>) -> Bound {
+        match self.nodes.open_path(node).and_then(|path| attributes(path.as_fd())) {
             Ok(attributes) if attributes.nlink == 0 => Bound::Nameless,
             Err(Errno::STALE) => Bound::Nameless,
-            _ => {
-                tracing::warn!(object = ?node.object, "no name of an object is known");
-                Bound::No
-            }
+            Ok(_) | Err(_) => Bound::No,
         }
     }
 
@@ -371,7 +432,7 @@ impl Engine {
             return Some(false);
         }
         let directory = self.nodes.open_path(parent).ok()?;
-        let found = self.nodes.root_of(parent).look_up(std::os::fd::AsFd::as_fd(&*directory), name).ok()?;
+        let found = self.nodes.root_of(parent).look_up(directory.as_fd(), name).ok()?;
         if found.object != node.object {
             return None;
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -37,7 +38,7 @@ struct Examined {
     engine: Arc<Engine>,
     member: Arc<Member>,
     copy: marker::Copy,
-    knows_inflight: bool,
+    knows_inflight: Arc<AtomicBool>,
     /// Lineages of hard state: a journal of one of them was there before.
     accept: Vec<u128>,
     /// The last lineage that was named: the journal's or the markers'.
@@ -58,6 +59,12 @@ pub struct Replica {
     examined: Mutex<Option<Examined>>,
     mounts: Mutex<Mounts>,
     boot: u128,
+}
+
+impl Examined {
+    fn knows(&self) -> bool {
+        self.knows_inflight.load(Ordering::Acquire)
+    }
 }
 
 /// For a session to end when the process is to.
@@ -175,7 +182,8 @@ impl Replica {
             settled: self.state.settled().map(lineage),
             fenced: self.agent.is_fenced(),
             copy: examined.as_ref().map_or(proto::Copy::Unspecified, |examined| copy(examined.copy)).into(),
-            knows_inflight: examined.as_ref().is_some_and(|examined| examined.knows_inflight),
+            knows_inflight: examined.as_ref().is_some_and(Examined::knows),
+            contact_boottime_ns: self.state.last_contact().0,
         }
     }
 
@@ -195,16 +203,28 @@ impl Replica {
         let copy = marker::examine(&paths(&backing), &owner(&settings), &accept)?;
         let (knowledge, knows_inflight) = match examined.take() {
             Some(before) => (Arc::clone(&before.engine.knowledge), before.knows_inflight),
-            None => self.recall(&settings, &accept)?,
+            None => {
+                let (knowledge, knows) = self.recall(&settings, &accept)?;
+                (knowledge, Arc::new(AtomicBool::new(knows)))
+            }
         };
         let nodes = Arc::new(Nodes::new(backing.clone()));
         let engine =
             Arc::new(Engine::new(nodes, Arc::clone(&self.state), knowledge, Arc::clone(&self.reports)));
         let (agent, arrivals) = (Arc::clone(&self.agent), Arc::clone(&self.arrivals));
-        let member = Member::new(settings, tls, backing.clone(), Arc::clone(&engine), agent, arrivals);
+        let member = Member::new(
+            settings,
+            tls,
+            backing.clone(),
+            Arc::clone(&engine),
+            agent,
+            arrivals,
+            Arc::clone(&knows_inflight),
+        );
+        let knows = knows_inflight.load(Ordering::Acquire);
         let lineage = accept.first().copied().unwrap_or(0);
         *examined = Some(Examined { backing, engine, member, copy, knows_inflight, accept, lineage });
-        Ok(proto::Ready { copy: self::copy(copy).into(), knows_inflight })
+        Ok(proto::Ready { copy: self::copy(copy).into(), knows_inflight: knows })
     }
 
     /// What an earlier process of this module left behind.
@@ -233,7 +253,7 @@ impl Replica {
             let mut examined = self.examined.lock();
             let examined = examined.as_mut().ok_or_else(not_examined)?;
             examined.lineage = id;
-            examined.accept.contains(&id) && !examined.knows_inflight
+            examined.accept.contains(&id) && !examined.knows()
         };
         let opened = knowledge.open_journal(Binding { lineage: id, boot: self.boot }).and_then(|lost| {
             if let Some(reason) = lost
@@ -288,9 +308,7 @@ impl Replica {
         let mut examined = self.examined.lock();
         let examined = examined.as_mut().ok_or_else(not_examined)?;
         let joining = Joining { name: session_name(&id), role, plan: plan.cast_unsigned() };
-        // Until it ends in good order it is not known what the other node has carried out.
         let begun = examined.member.join(&self.plane, joining);
-        examined.knows_inflight = true;
         if let Err(reason) = begun {
             self.reports.send(Report::SessionLost(proto::SessionLost { session: Some(id), reason }));
         }
@@ -404,7 +422,7 @@ impl Replica {
     fn leave_note(&self) -> Result<(), String> {
         let Some((settings, _)) = self.configured.lock().clone() else { return Ok(()) };
         let examined = self.examined.lock();
-        let Some(examined) = examined.as_ref().filter(|examined| examined.knows_inflight) else {
+        let Some(examined) = examined.as_ref().filter(|examined| examined.knows()) else {
             return Ok(());
         };
         let knowledge = &examined.engine.knowledge;
@@ -426,6 +444,23 @@ impl Replica {
     fn disk_failed(&self, reason: &str) {
         tracing::error!(reason, "the disk failed");
         self.reports.send(Report::DiskFailed(reason.to_owned()));
+    }
+
+    /// For how long the oldest operation on the files below has been under way, if that is too long.
+    #[must_use]
+    pub fn hanging(&self) -> Option<Duration> {
+        let examined = self.examined.try_lock()?;
+        let examined = examined.as_ref()?;
+        let oldest = examined.engine.stopwatch.oldest();
+        (oldest > examined.member.settings().local_timeout).then_some(oldest)
+    }
+
+    /// The disk hangs: this copy cannot be relied on.
+    pub fn disk_hangs(&self, since: Duration) {
+        self.disk_failed(&format!("an operation on the disk has not ended for {} s", since.as_secs()));
+        if let Some((_, _, Some(session))) = self.member().and_then(|member| member.session()) {
+            session.lose("the disk of this node hangs");
+        }
     }
 
     /// What the watch needs: settings, whether anything is mounted, whether going on alone is settled, and when the

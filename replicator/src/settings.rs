@@ -43,6 +43,8 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// Age of the oldest operation after which it is lost although the peer answers.
     pub slow_timeout: Duration,
+    /// Age of an operation on the disk after which the disk counts as hung.
+    pub local_timeout: Duration,
     /// Heartbeat interval.
     pub interval: Duration,
     /// Bytes per second of a resync; 0: automatic.
@@ -96,6 +98,7 @@ impl Settings {
             agent_timeout: milliseconds("agent_timeout_ms", given.agent_timeout_ms)?,
             stall_timeout: milliseconds("stall_timeout_ms", given.stall_timeout_ms)?,
             slow_timeout: milliseconds("slow_timeout_ms", given.slow_timeout_ms)?,
+            local_timeout: milliseconds("local_timeout_ms", given.local_timeout_ms)?,
             interval: milliseconds("interval_ms", given.interval_ms)?,
             module: given.module,
             cluster: given.cluster,

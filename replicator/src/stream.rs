@@ -50,6 +50,14 @@ impl Drop for Connection {
     }
 }
 
+const SILENCE: &str = "no answer within";
+
+/// Whether an attempt failed because nothing was said.
+#[must_use]
+pub fn is_silence(reason: &str) -> bool {
+    reason.contains(SILENCE)
+}
+
 /// Dials the other node.
 ///
 /// # Errors
@@ -88,7 +96,7 @@ pub async fn dial(
     };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result.map_err(|error: String| format!("{endpoint}: {error}")),
-        Err(_) => Err(format!("{endpoint}: no answer within {} ms", limit.as_millis())),
+        Err(_) => Err(format!("{endpoint}: {SILENCE} {} ms", limit.as_millis())),
     }
 }
 
@@ -129,7 +137,7 @@ pub async fn accept(tls: &Tls, tcp: TcpStream, limit: Duration) -> Result<Connec
             Ok(Connection { outgoing, incoming, endpoint, server: Some(server) })
         }
         Ok(Err(error)) => Err(format!("{endpoint}: {error}")),
-        Err(_) => Err(format!("{endpoint}: nothing came within {} ms", limit.as_millis())),
+        Err(_) => Err(format!("{endpoint}: {SILENCE} {} ms", limit.as_millis())),
     }
 }
 

@@ -12,6 +12,24 @@ const KILLED: Duration = Duration::from_secs(2);
 /// A process that nobody ever told what to do ends after this.
 const UNCONFIGURED: Duration = Duration::from_secs(60);
 
+/// Between two looks at the disk.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Reports a disk that does not carry out what it was given. Runs until the process ends.
+pub fn watch_disk(replica: &Replica) {
+    let mut hangs = false;
+    loop {
+        std::thread::sleep(LOOK);
+        let now = replica.hanging();
+        if let Some(since) = now
+            && !hangs
+        {
+            replica.disk_hangs(since);
+        }
+        hangs = now.is_some();
+    }
+}
+
 /// Runs until the process ends.
 pub fn watch(replica: &Arc<Replica>) {
     let mut interval = Duration::from_millis(300);

@@ -299,6 +299,28 @@ impl Op {
         }
     }
 
+    /// An object that it is about and that exists before it; none for [`Op::SyncAll`].
+    #[must_use]
+    pub const fn subject(&self) -> ObjectId {
+        match self {
+            Self::Bind { parent, .. }
+            | Self::Create { parent, .. }
+            | Self::Unlink { parent, .. }
+            | Self::Rename { parent, .. } => *parent,
+            Self::Unbind { id }
+            | Self::Write { id, .. }
+            | Self::Truncate { id, .. }
+            | Self::Allocate { id, .. }
+            | Self::Copy { id, .. }
+            | Self::Link { id, .. }
+            | Self::SetMeta { id, .. }
+            | Self::SetXattr { id, .. }
+            | Self::RemoveXattr { id, .. }
+            | Self::Sync { id, .. } => *id,
+            Self::SyncAll { .. } => ObjectId::NONE,
+        }
+    }
+
     /// Bytes of content it carries.
     #[must_use]
     pub fn payload(&self) -> usize {

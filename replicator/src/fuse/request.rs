@@ -16,6 +16,8 @@ pub struct Request {
     pub uid: u32,
     /// Group that asks.
     pub gid: u32,
+    /// Thread that asks.
+    pub tid: u32,
     /// What is asked.
     pub operation: Operation,
 }
@@ -197,8 +199,8 @@ impl Request {
         fields.skip(4)?;
         let code = fields.u32()?;
         let (unique, node) = (fields.u64()?, fields.u64()?);
-        let (uid, gid) = (fields.u32()?, fields.u32()?);
-        fields.skip(8)?;
+        let (uid, gid, tid) = (fields.u32()?, fields.u32()?, fields.u32()?);
+        fields.skip(4)?;
         let operation = match code {
             opcode::READ
             | opcode::WRITE
@@ -226,7 +228,7 @@ impl Request {
             | opcode::TMPFILE => parse_name(code, fields)?,
             other => parse_object(other, node, fields)?,
         };
-        Some(Self { unique, node, uid, gid, operation })
+        Some(Self { unique, node, uid, gid, tid, operation })
     }
 }
 

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::caller::Caller;
 use super::reply::{Reply, finish};
 use super::request::{Operation, Request};
 use super::wire::{Body, IN_HEADER, OUT_HEADER, init};
@@ -189,7 +190,7 @@ fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
             false
         }
         Operation::Unknown => answer(shared, device, &Reply::error(unique, libc::ENOSYS), &[]),
-        _ => match shared.handler.handle(request) {
+        _ => match handle(shared, request) {
             Ok(reply) => match reply.encode(unique) {
                 Some((message, data)) => answer(shared, device, &message, &data),
                 None => true,
@@ -197,6 +198,11 @@ fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
             Err(errno) => answer(shared, device, &Reply::error(unique, errno.raw_os_error()), &[]),
         },
     }
+}
+
+fn handle(shared: &Shared, request: Request) -> Result<Reply, Errno> {
+    Caller { tid: request.tid, uid: request.uid }.set();
+    shared.handler.handle(request)
 }
 
 /// Writes one answer unless frozen. The answer of a request that was interrupted or aborted goes nowhere: no error.

@@ -34,9 +34,11 @@ fn the_next_agent_finds_everything_as_it_was() {
     fs::write(pair.at("file"), "with one again").unwrap();
     pair.assert_equal();
     pair.a.settle(3);
+    // Settle has no answer of its own, but commands are carried out in order.
+    pair.a.order(Order::Mark(lineage(3)));
+    pair.a.expect("Marked", |report| matches!(report, Report::Marked(_)).then_some(()));
     pair.a.detach();
     pair.a.attach();
-    // Settle has no answer of its own, but commands are carried out in order.
     assert_eq!(adopted(&mut pair.a).settled, Some(lineage(3)));
 }
 

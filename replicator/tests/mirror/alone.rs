@@ -208,3 +208,44 @@ fn a_waiting_write_ends_in_an_error_when_the_node_is_fenced() {
     assert!(!writer.wait().unwrap().success());
     assert_ne!(fs::read(pair.a.data.join("file")).unwrap(), b"never\n");
 }
+
+#[test]
+fn whoever_waits_can_be_killed() {
+    let mut pair = Pair::paired(Plan::Repair);
+    pair.b.kill();
+    lost(&mut pair.a);
+    let mut writer =
+        Command::new("sh").args(["-c", "echo never > file"]).current_dir(&pair.a.data).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(writer.try_wait().unwrap().is_none(), "it waits");
+    writer.kill().unwrap();
+    until("the killed process ends", || writer.try_wait().unwrap().is_some());
+    pair.a.settle(2);
+    fs::write(pair.at("file"), "alone").unwrap();
+}
+
+#[test]
+fn a_frozen_peer_holds_the_application_for_the_stall_timeout_only() {
+    let mut pair = Pair::paired(Plan::Repair);
+    fs::write(pair.at("file"), "both").unwrap();
+    let pid = rustix::process::Pid::from_raw(pair.b.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let begun = now();
+    let done = AtomicBool::new(false);
+    let path = pair.at("file");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            fs::write(&path, "alone").unwrap();
+            done.store(true, Ordering::Release);
+        });
+        let reason = lost(&mut pair.a);
+        assert!(reason.contains("silent"), "{reason}");
+        assert!(begun.elapsed() < std::time::Duration::from_millis(2600), "{:?}", begun.elapsed());
+        pair.a.settle(9);
+        until("the write ends", || done.load(Ordering::Acquire));
+    });
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    lost(&mut pair.b);
+    pair.session(2, Plan::Delta);
+    pair.assert_equal();
+}

@@ -315,3 +315,69 @@ fn writers_side_by_side() {
     });
     pair.assert_equal();
 }
+
+#[test]
+fn a_full_disk_is_told_before_the_other_node_has_anything() {
+    let mut pair = Pair::unstarted();
+    let mount = |path: &Path| {
+        let size = "-osize=3m,nr_inodes=60,mode=755";
+        assert!(
+            Command::new("mount").args(["-t", "tmpfs", size, "none"]).arg(path).status().unwrap().success()
+        );
+    };
+    mount(&pair.a.data);
+    let mut held = Unmount(vec![pair.a.data.clone()]);
+    pair.start();
+    pair.session(1, Plan::Repair);
+    pair.a.mount();
+    fs::write(pair.at("small"), "fits").unwrap();
+    let error = fs::write(pair.at("big"), vec![1; 5 << 20]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    fs::remove_file(pair.at("big")).unwrap();
+    let mut made = 0;
+    let error = loop {
+        match File::create(pair.at(&format!("f{made}"))) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    assert!(made > 10);
+    pair.assert_equal();
+    // The session has outlived it all.
+    fs::write(pair.at("small"), "more").unwrap();
+    assert_eq!(fs::read(pair.beyond("small")).unwrap(), b"more");
+    held.0.push(pair.a.data.clone());
+    drop(pair);
+    drop(held);
+}
+
+/// Takes mounts away however the test ends.
+struct Unmount(Vec<std::path::PathBuf>);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _absent =
+                Command::new("umount").arg("-l").arg(path).stderr(std::process::Stdio::null()).status();
+        }
+    }
+}
+
+#[test]
+fn a_file_known_by_another_name_only_is_found() {
+    let mut pair = Pair::new();
+    for node in [&pair.a, &pair.b] {
+        fs::create_dir_all(node.data.join("x/y")).unwrap();
+        fs::write(node.data.join("one"), "shared").unwrap();
+        fs::hard_link(node.data.join("one"), node.data.join("x/y/two")).unwrap();
+    }
+    pair.session(1, Plan::Full);
+    pair.a.mount();
+    // The second name is never looked up.
+    let file = OpenOptions::new().write(true).open(pair.at("one")).unwrap();
+    fs::remove_file(pair.at("one")).unwrap();
+    file.write_all_at(b"SHARED", 0).unwrap();
+    assert_eq!(fs::read(pair.beyond("x/y/two")).unwrap(), b"SHARED");
+    pair.assert_equal();
+}
