@@ -200,6 +200,7 @@ fn make(
     Ok(None)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     match op {
         Op::Unlink { parent, name, id, directory, time } => {
@@ -240,6 +241,7 @@ fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn xattrs(objects: &dyn Objects, op: &Op) -> Result<(), Errno> {
     match op {
         Op::SetXattr { id, xattr, mode } => {

@@ -117,7 +117,7 @@ fn take(connection: &OwnedFd, agent: &Agent, arrivals: &mpsc::Sender<TcpStream>)
     // Whatever is not expected is closed by being dropped.
     let mut descriptors = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     let descriptor = descriptors.next().and_then(|mut list| list.next());
     match (&data[..received], descriptor) {

@@ -122,6 +122,7 @@ impl Files {
 }
 
 impl Handler for Files {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "requests with names have a file of their own")]
     fn handle(&self, request: Request) -> Result<Reply, Errno> {
         if let Operation::Forget(nodes) = &request.operation {
             for (number, count) in nodes {

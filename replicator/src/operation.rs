@@ -91,7 +91,7 @@ impl Held {
     /// The mounts end, or whoever asked was killed.
     fn wait(&mut self, state: &State, mark: u64) -> Result<(), Errno> {
         self.glances += 1;
-        if self.glances % 8 == 0 && Caller::current().is_dying() {
+        if self.glances.is_multiple_of(8) && Caller::current().is_dying() {
             return Err(Errno::INTR);
         }
         state.wait(mark)
@@ -169,7 +169,7 @@ impl Engine {
                     self.await_repair(&session, &changes)?;
                     result.map_or_else(Attempt::Failed, |()| Attempt::Done)
                 }
-                other => other,
+                Attempt::Done | Attempt::Again | Attempt::Failed(_) => attempt,
             });
         }
         if self.state.settled().is_none() {
@@ -361,7 +361,7 @@ impl Engine {
         for node in subjects {
             match self.bind(session, node) {
                 Bound::Yes => {}
-                other => return other,
+                other @ (Bound::No | Bound::Nameless) => return other,
             }
         }
         Bound::Yes
@@ -451,6 +451,7 @@ pub(crate) fn is_bound(session: &Session, node: &Node) -> bool {
 }
 
 /// Ids that the other node does not know are left out where an operation can do without them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other operation can do without an id")]
 fn without_unbound(op: &Op, is_bound: impl Fn(ObjectId) -> bool) -> Op {
     let known = |id: ObjectId| if id != ObjectId::NONE && is_bound(id) { id } else { ObjectId::NONE };
     let mut op = op.clone();

@@ -61,6 +61,7 @@ impl Space {
         if inodes && total > 0 && files < 16 {
             return Err(Errno::NOSPC);
         }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others write no content")]
         match op {
             // What is reserved cannot be taken by others before it is written.
             Op::Write { id, offset, data, .. } => allocate(&*objects.file(*id)?, *offset, data.len() as u64),
@@ -71,6 +72,7 @@ impl Space {
 }
 
 /// Bytes of content, and whether an inode is needed; none: no space is.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others need no space")]
 fn need(op: &Op) -> Option<(u64, bool)> {
     match op {
         Op::Write { data, .. } => Some((data.len() as u64, false)),
@@ -87,13 +89,10 @@ fn need(op: &Op) -> Option<(u64, bool)> {
 
 /// The range is allocated already: writing it needs no space on a filesystem that writes in place.
 fn rewrites(objects: &dyn Objects, op: &Op) -> Result<bool, Errno> {
-    let (id, offset, length) = match op {
-        Op::Write { id, offset, data, .. } => (id, *offset, data.len() as u64),
-        _ => return Ok(false),
-    };
+    let Op::Write { id, offset, data, .. } = op else { return Ok(false) };
     let file = objects.file(*id)?;
-    match rustix::fs::seek(&*file, rustix::fs::SeekFrom::Hole(offset)) {
-        Ok(hole) => Ok(hole >= offset + length),
+    match rustix::fs::seek(&*file, rustix::fs::SeekFrom::Hole(*offset)) {
+        Ok(hole) => Ok(hole >= offset + data.len() as u64),
         Err(Errno::NXIO) => Ok(false),
         Err(error) => Err(error),
     }

@@ -171,7 +171,6 @@ impl ReplicationService for Listener {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn unwrap(frame: Option<Frame>) -> Result<Frame, Status> {
     frame.ok_or_else(|| Status::invalid_argument("empty frame"))
 }

@@ -71,6 +71,7 @@ fn encode(op: &Op) -> Wire {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn encode_data(op: Op) -> Wire {
     match op {
         Op::Write { id, offset, data, time, mode } => {
@@ -109,6 +110,7 @@ fn encode_data(op: Op) -> Wire {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn encode_names(op: Op) -> Wire {
     match op {
         Op::Unlink { parent, name, id, directory, time } => {
@@ -191,6 +193,7 @@ pub fn parse_operation(frame: proto::Operation) -> Result<(Number, Number, Op), 
     Ok((Number(frame.number), Number(frame.watermark), op))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn parse_data(op: Wire) -> Result<Op, Malformed> {
     Ok(match op {
         Wire::Write(m) => {
@@ -246,6 +249,7 @@ fn parse_data(op: Wire) -> Result<Op, Malformed> {
     })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
 fn parse_names(op: Wire) -> Result<Op, Malformed> {
     Ok(match op {
         Wire::Unlink(m) => Op::Unlink {

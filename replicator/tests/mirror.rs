@@ -1,5 +1,7 @@
 //! Two real replicator processes, real mounts, real TLS on the loopback, driven through their control sockets.
 
+#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
+
 #[path = "mirror/agentless.rs"]
 mod agentless;
 #[path = "mirror/alone.rs"]

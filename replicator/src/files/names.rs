@@ -30,6 +30,7 @@ struct New {
 }
 
 impl Files {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched the rest")]
     pub(super) fn handle_names(
         &self,
         node: &Arc<Node>,

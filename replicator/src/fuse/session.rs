@@ -175,6 +175,7 @@ fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
 }
 
 /// False: the connection ends.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the handler matches the rest")]
 fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
     let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
     let Some(request) = Request::parse(message) else {

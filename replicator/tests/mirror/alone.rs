@@ -110,7 +110,7 @@ fn a_write_waits_when_the_other_node_is_killed_until_going_on_alone_is_settled()
     assert_eq!(fs::read(pair.at("file")).unwrap(), b"alone");
 
     pair.b.start();
-    assert!(pair.b.examine(&[1]).knows_inflight == false, "a killed process knows nothing");
+    assert!(!pair.b.examine(&[1]).knows_inflight, "a killed process knows nothing");
     pair.session(2, Plan::Full);
     pair.assert_equal();
 }
