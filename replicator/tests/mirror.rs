@@ -16,3 +16,5 @@ mod node;
 mod pair;
 #[path = "mirror/refused.rs"]
 mod refused;
+#[path = "mirror/speed.rs"]
+mod speed;

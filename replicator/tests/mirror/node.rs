@@ -55,6 +55,11 @@ pub(crate) struct Node {
     pub(crate) seen: Vec<Report>,
 }
 
+/// The program under test; another one for measurements of a release build.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("SAFE_REPLICATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_safe-replicator").into())
+}
+
 pub(crate) fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "a test's deadline")]
     Instant::now()
@@ -106,7 +111,7 @@ impl Node {
     /// Starts the process and attaches.
     pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_safe-replicator"))
+        let child = Command::new(program())
             .args([
                 "--run-dir",
                 self.place.to_str().unwrap(),
