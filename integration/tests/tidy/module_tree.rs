@@ -38,10 +38,11 @@ fn reach<'a>(sources: &'a [Source], source: &'a Source, root: bool, reached: &mu
     let mut modules = Modules { names: Vec::new(), within: Vec::new() };
     modules.visit_file(&source.syntax);
     for name in modules.names {
-        let candidates = [format!("{below}/{name}.rs"), format!("{folder}/{name}")];
-        let next = sources.iter().find(|other| candidates.contains(&other.path));
-        if let Some(next) = next {
-            reach(sources, next, false, reached);
+        let by_name = sources.iter().find(|other| other.path == format!("{below}/{name}.rs"));
+        let by_path = sources.iter().find(|other| other.path == format!("{folder}/{name}"));
+        if let Some(next) = by_name.or(by_path) {
+            // What a `#[path]` names has its modules beside it, as a root has.
+            reach(sources, next, by_name.is_none(), reached);
         }
     }
 }
