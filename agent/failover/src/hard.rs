@@ -56,6 +56,10 @@ pub struct HardState {
     pub boot_id: u128,
     /// Wall-clock seconds (Unix) of the last time both copies were in step; shown to people, never used to decide.
     pub last_paired: u64,
+    /// The scripts of this role have all been started, and none of them stopped since: what an agent that takes over a
+    /// running replicator can rely on.
+    #[serde(default)]
+    pub running: Role,
     /// Automatic restarts in the present `loop_interval`, and when that interval began (wall-clock seconds).
     pub restarts: u32,
     /// See `restarts`.

@@ -136,6 +136,10 @@ impl Failover {
             self.fence("the other node is silent and the arbiter did not confirm this one");
             return true;
         }
+        if !lock && !self.rights.alone && self.raw_silence(10) && !self.peer_fenced() && !self.recording() {
+            self.fence("this node was paused for so long that the other may have gone on");
+            return true;
+        }
         if self.session.is_some() || self.leaving.is_some() {
             return false;
         }

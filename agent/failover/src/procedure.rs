@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::action::{Action, ReplicatorCommand, Script, ScriptRun, State};
 use crate::failover::Failover;
+use crate::hard::Role;
 use crate::replicator::Process;
 use crate::timer::Timer;
 
@@ -297,8 +298,38 @@ impl Failover {
         self.service.awaited = Awaited::default();
         self.service.repeats = 0;
         self.timers.cancel(Timer::Step);
+        let leaves = matches!(procedure.to, Posture::Idle | Posture::Down) || procedure.action == "restart";
+        let fence = procedure.fence;
         self.service.procedure = Some(procedure);
+        if leaves && !fence {
+            self.remember_running(Role::None);
+        }
         self.go_on();
+        if leaves && fence {
+            self.remember_running(Role::None);
+        }
+    }
+
+    /// For the next agent process, should this one die.
+    fn remember_running(&mut self, role: Role) {
+        if self.hard.running != role {
+            self.hard.running = role;
+            self.persist();
+        }
+    }
+
+    /// An agent died in the middle of a procedure; the directories are mounted: start what should run once more.
+    pub(crate) fn begin_again(&mut self, to: Posture) {
+        use Script::{StartBoth, StartPrim, StartSec, StopBoth, StopPrim, StopSec, StopSecond, Transition};
+        let steps = [StopPrim, StopSec, StopSecond, StopBoth]
+            .map(Step::Force)
+            .into_iter()
+            .chain([Step::Kill, Step::Raise])
+            .chain([Transition, StartBoth, StartPrim].map(Step::Run))
+            .chain((to == Posture::Alone).then_some(Step::Run(StartSec)))
+            .collect();
+        self.service.posture = Posture::Idle;
+        self.begin(Procedure { to, action: "start", steps, fence: false });
     }
 
     /// Drops the steps that a running procedure has not begun, if it leads the wrong way: what it reached is left in
@@ -322,9 +353,15 @@ impl Failover {
             let Some(procedure) = &mut self.service.procedure else { return changed };
             changed = true;
             let Some(step) = procedure.steps.pop_front() else {
-                self.service.posture = procedure.to;
+                let reached = procedure.to;
+                self.service.posture = reached;
                 self.service.leftovers = false;
                 self.service.procedure = None;
+                self.remember_running(match reached {
+                    Posture::Down | Posture::Idle => Role::None,
+                    Posture::Second => Role::Secondary,
+                    Posture::Prim | Posture::Alone => Role::Primary,
+                });
                 return true;
             };
             self.take(step);

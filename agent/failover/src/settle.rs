@@ -310,7 +310,8 @@ impl Failover {
             self.timers.cancel(Timer::Arbiter);
             return cancel;
         }
-        let patience = self.config.timeout / 5;
+        // Between the question and the fence of a serving node lies less than a third of the timeout.
+        let patience = if self.settling.is_some() { self.config.timeout / 15 } else { self.config.timeout };
         self.timers.set(Timer::Arbiter, self.now + patience);
         if self.config.arbiter == ArbiterKind::Reachability {
             self.arbiter.asked = Asked::Reachable;
@@ -361,7 +362,7 @@ impl Failover {
         self.arbiter.foreign = !follows;
         if entitled && (follows || forced) {
             self.arbiter.asked = Asked::Swap(current);
-            self.timers.set(Timer::Arbiter, self.now + self.config.timeout / 5);
+            self.timers.set(Timer::Arbiter, self.now + self.config.timeout / 15);
             self.out.push(Action::ArbiterSwap { expect: value, new: current });
         }
     }

@@ -115,12 +115,12 @@ impl Failover {
     fn resume(&mut self, mounted: bool, alone: bool) {
         if mounted && alone {
             self.mode = Mode::Alone;
-            self.service.posture = Posture::Alone;
+            self.resume_service(Posture::Alone);
             self.resettle();
         } else if mounted {
             // Paired, or going on alone was not in effect yet: whatever was recorded, nothing was acknowledged by it.
             self.mode = Mode::Primary;
-            self.service.posture = Posture::Prim;
+            self.resume_service(Posture::Prim);
             if self.hard.lineage.settled {
                 self.hard.lineage.settled = false;
                 self.persist();
@@ -137,9 +137,18 @@ impl Failover {
         } else if self.session.as_ref().is_some_and(|session| session.role == Role::Secondary) {
             self.service.addresses = false;
             self.mode = Mode::Target;
-            self.service.posture = Posture::Second;
+            let complete = self.hard.running == Role::Secondary;
+            self.service.posture = if complete { Posture::Second } else { Posture::Idle };
         } else {
             self.give_up_adopted(true);
+        }
+    }
+
+    fn resume_service(&mut self, posture: Posture) {
+        if self.hard.running == Role::Primary {
+            self.service.posture = posture;
+        } else {
+            self.begin_again(posture);
         }
     }
 

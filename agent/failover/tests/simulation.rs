@@ -92,7 +92,7 @@ enum Act {
     Crash(usize),
     PowerOff(usize),
     Boot(usize),
-    Freeze(usize),
+    Freeze(usize, bool),
     Wake(usize),
     KillAgent(usize),
     StartAgent(usize),
@@ -199,13 +199,50 @@ impl Run {
                 }
                 let [a, b] = &self.world.hosts;
                 let lost = self.world.oracle.acked & !(a.disk.data & b.disk.data);
-                return if lost == 0 { Ok(()) } else { Err(format!("I3: lost in the end: {lost:b}")) };
+                if lost != 0 {
+                    return Err(format!("I3: lost in the end: {lost:b}"));
+                }
+                return if self.random.percent(40) { self.survive() } else { Ok(()) };
             }
             if !self.obey()? {
                 return Err(format!("liveness: {}", self.describe()));
             }
         }
         Err(format!("liveness, in spite of what was typed: {}", self.describe()))
+    }
+
+    /// A pair that is whole survives the loss of either node; the one left serves again after it crashed, alone.
+    fn survive(&mut self) -> Result<(), String> {
+        let lost = usize::from(self.random.percent(50));
+        let left = 1 - lost;
+        self.world.chance.loss = 0;
+        self.world.chance.late = 0;
+        if self.random.percent(50) {
+            self.world.crash(lost);
+        } else {
+            self.world.power_off(lost);
+        }
+        let alone = |world: &World| {
+            let agent = world.hosts[left].agent.as_ref();
+            agent.is_some_and(|agent| {
+                agent.core.status().state == State::Alone && world.hosts[left].application
+            })
+        };
+        if !self.world.run_until(Duration::from_secs(8), alone)? {
+            return Err(format!("availability: the other node of a pair is lost: {}", self.describe()));
+        }
+        let longer = self.lasts();
+        self.world.run(longer)?;
+        self.world.crash(left);
+        self.world.boot(left, true);
+        if !self.world.run_until(Duration::from_secs(10), alone)? {
+            return Err(format!("availability: who served alone does not start again: {}", self.describe()));
+        }
+        self.world.boot(lost, true);
+        if !self.world.run_until(Duration::from_secs(40), paired)? {
+            return Err(format!("liveness: no pair after a loss: {}", self.describe()));
+        }
+        Ok(())
     }
 
     /// Types what a status says; only where DESIGN wants a person.
@@ -276,7 +313,7 @@ impl Run {
         let (act, undo): (Act, Option<Act>) = match self.random.below(30) {
             0..=2 => (Act::Crash(host), Some(Act::Boot(host))),
             3..=5 => (Act::PowerOff(host), Some(Act::Boot(host))),
-            6..=9 => (Act::Freeze(host), Some(Act::Wake(host))),
+            6..=9 => (Act::Freeze(host, self.random.percent(60)), Some(Act::Wake(host))),
             10..=12 => (Act::KillAgent(host), Some(Act::StartAgent(host))),
             13..=15 => {
                 let (all, one_way) = (self.may_cut && self.random.percent(70), self.random.percent(25));
@@ -346,7 +383,7 @@ impl Run {
             Act::Crash(host) => world.crash(host),
             Act::PowerOff(host) => world.power_off(host),
             Act::Boot(host) => world.boot(host, true),
-            Act::Freeze(host) => world.freeze(host),
+            Act::Freeze(host, deaf) => world.freeze(host, deaf),
             Act::Wake(host) => world.thaw(host),
             Act::KillAgent(host) => world.kill_agent(host),
             Act::StartAgent(host) => world.start_agent(host, true),

@@ -144,7 +144,7 @@ impl World {
         let other_data = if other.hard.consistent && !other.failed { other.data } else { 0 };
         self.oracle.acked &= mine.data | other_data;
         if mine.hard.lineage.base.is_some() {
-            self.oracle.acked &= !(mine.dirty & !mine.data);
+            self.oracle.acked &= !((mine.dirty | mine.since) & !mine.data);
         }
     }
 

@@ -30,6 +30,7 @@ pub struct Agent {
 pub struct Op {
     pub bit: Writes,
     pub sent: Option<SessionId>,
+    pub sent_at: Time,
     pub acked: Option<SessionId>,
 }
 
@@ -83,8 +84,10 @@ pub struct Disk {
     /// Page cache and disk of the backing directory.
     pub data: Writes,
     pub synced: Writes,
-    /// Written since both nodes last had everything on disk.
+    /// Written since both nodes last had everything on disk; only the observer knows.
     pub since: Writes,
+    /// What the replicator knows may differ: in flight, or applied and not yet known to be on the other node as well.
+    pub known: Writes,
     /// The journal.
     pub dirty: Writes,
     /// The replicator ended in good order: it knows what was in flight.
@@ -102,6 +105,8 @@ pub struct Host {
     pub config: Config,
     pub up: bool,
     pub frozen: bool,
+    /// What arrives while it is frozen is lost, as with a paused virtual machine.
+    pub deaf: bool,
     pub woke: Time,
     pub boot: u64,
     /// Numbers the lives of agent and replicator: what was sent to an earlier one is dropped.
@@ -134,6 +139,7 @@ impl Host {
             config,
             up: false,
             frozen: false,
+            deaf: false,
             woke: Time::default(),
             boot: 0,
             agent_life: 0,

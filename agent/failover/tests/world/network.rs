@@ -33,18 +33,11 @@ pub struct Packet {
 /// What travels between replicators.
 #[derive(Debug, Clone)]
 pub enum StreamMessage {
-    Op {
-        session: SessionId,
-        bit: Writes,
-        sent: Time,
-    },
+    /// `done`: what is on both nodes by now.
+    Op { session: SessionId, bit: Writes, sent: Time, done: Writes },
     /// `sent`: when the acknowledged operation was sent. Contact counts from there: a host that slept may find an
     /// old answer in its socket.
-    Ack {
-        session: SessionId,
-        bit: Writes,
-        sent: Time,
-    },
+    Ack { session: SessionId, bit: Writes, sent: Time },
 }
 
 impl World {
@@ -167,7 +160,7 @@ impl World {
         let Some(replicator) = &mut self.hosts[to].replicator else { return };
         let Some(stream) = &mut replicator.stream else { return };
         match message {
-            StreamMessage::Op { session, bit, sent } => {
+            StreamMessage::Op { session, bit, sent, done } => {
                 if stream.id != session || !stream.up || stream.role != Role::Secondary {
                     return;
                 }
@@ -175,6 +168,7 @@ impl World {
                 let disk = &mut self.hosts[to].disk;
                 disk.data |= bit;
                 disk.since |= bit;
+                disk.known = (disk.known & !done) | bit;
                 let delay = self.upto(self.chance.packet);
                 self.after(
                     delay,

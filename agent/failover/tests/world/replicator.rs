@@ -27,7 +27,10 @@ impl World {
         let machine = &mut self.hosts[host];
         let Some(replicator) = machine.replicator.take() else { return };
         machine.disk.clean = clean && replicator.ops.is_empty();
-        machine.disk.lost |= !machine.disk.clean;
+        if !machine.disk.clean {
+            machine.disk.lost = true;
+            machine.disk.known = 0;
+        }
         machine.replicator_life += 1;
     }
 
@@ -102,7 +105,7 @@ impl World {
         let Some(replicator) = &mut machine.replicator else { return };
         let ops: Writes = replicator.ops.iter().map(|op| op.bit).fold(0, |all, bit| all | bit);
         replicator.journal = Some(lineage);
-        machine.disk.dirty |= machine.disk.since | ops;
+        machine.disk.dirty |= machine.disk.known | ops;
         self.report(host, ReplicatorEvent::JournalOpen(lineage));
     }
 
@@ -163,16 +166,23 @@ impl World {
         }
         let aborted =
             self.hosts[host].replicator.as_ref().is_some_and(|replicator| !replicator.ops.is_empty());
-        self.edit(host, |replicator| {
-            replicator.ops.clear();
-            replicator.mounted = false;
-        });
+        self.drop_ops(host);
+        self.edit(host, |replicator| replicator.mounted = false);
         self.report(host, if aborted { ReplicatorEvent::Aborted } else { ReplicatorEvent::Unmounted });
     }
 
+    /// Operations that end in an error may have reached the other node.
+    fn drop_ops(&mut self, host: usize) {
+        let machine = &mut self.hosts[host];
+        let Some(replicator) = &mut machine.replicator else { return };
+        for op in std::mem::take(&mut replicator.ops) {
+            machine.disk.known |= op.bit;
+        }
+    }
+
     fn fence_now(&mut self, host: usize) {
+        self.drop_ops(host);
         self.edit(host, |replicator| {
-            replicator.ops.clear();
             replicator.mounted = false;
             replicator.settled = None;
             replicator.fenced = true;
@@ -214,7 +224,7 @@ impl World {
         if replicator.ops.len() < 3
             && let Some(bit) = self.oracle.next_write()
         {
-            replicator.ops.push(Op { bit, sent: None, acked: None });
+            replicator.ops.push(Op { bit, sent: None, sent_at: Time::default(), acked: None });
             self.progress(host);
         }
         let delay = self.upto(every * 2);
@@ -244,18 +254,22 @@ impl World {
             .filter(|stream| stream.up && stream.copied && stream.role == Role::Primary)
             .cloned();
         if let Some(stream) = synchronous {
-            if op.sent != Some(stream.id) {
+            let again = op.acked != Some(stream.id) && now.since(op.sent_at) > Duration::from_millis(300);
+            if op.sent != Some(stream.id) || again {
                 machine.disk.since |= op.bit;
+                machine.disk.known |= op.bit;
                 if replicator.journal.is_some() {
                     machine.disk.dirty |= op.bit;
                 }
                 for own in &mut replicator.ops {
                     if own.bit == op.bit {
                         own.sent = Some(stream.id);
+                        own.sent_at = now;
                     }
                 }
                 let delay = self.upto(self.chance.packet);
-                let message = StreamMessage::Op { session: stream.id, bit: op.bit, sent: now };
+                let done = !self.hosts[host].disk.known;
+                let message = StreamMessage::Op { session: stream.id, bit: op.bit, sent: now, done };
                 if self.path() {
                     self.after(delay, Happening::Stream { to: 1 - host, message });
                 }
@@ -278,6 +292,9 @@ impl World {
     fn reply(&mut self, host: usize, bit: Writes, alone: bool) {
         let machine = &mut self.hosts[host];
         machine.disk.data |= bit;
+        if !alone {
+            machine.disk.known &= !bit;
+        }
         let Some(replicator) = &mut machine.replicator else { return };
         replicator.ops.retain(|op| op.bit != bit);
         let first = alone && replicator.wrote_alone != replicator.settled;
@@ -309,7 +326,9 @@ impl World {
             let (id, role) = (stream.id, stream.role);
             if path && same {
                 stream.contact = now;
-                if !stream.up {
+                if stream.up {
+                    self.progress(host);
+                } else {
                     stream.up = true;
                     self.report(host, ReplicatorEvent::SessionUp(id));
                     if role == Role::Primary {
@@ -372,6 +391,7 @@ impl World {
         self.check_copied(source, changed);
         for host in [source, target] {
             self.hosts[host].disk.lost = false;
+            self.hosts[host].disk.known = 0;
             let now = self.now;
             self.edit(host, |replicator| {
                 replicator.in_step = true;
@@ -398,7 +418,7 @@ impl World {
             .replicator
             .as_ref()
             .map_or(0, |replicator| replicator.ops.iter().map(|op| op.bit).fold(0, |all, bit| all | bit));
-        let since = self.hosts[source].disk.since | self.hosts[target].disk.since | ops;
+        let since = self.hosts[source].disk.known | self.hosts[target].disk.known | ops;
         let covers = match plan {
             Some(Plan::Repair) => since,
             Some(Plan::Delta) => self.hosts[source].disk.dirty | since,

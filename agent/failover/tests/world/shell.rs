@@ -138,8 +138,14 @@ impl World {
             0 => self.crash(host),
             1 => self.power_off(host),
             2 => self.kill_agent(host),
-            _ => self.freeze(host),
+            _ => {
+                let deaf = self.random.percent(50);
+                self.freeze(host, deaf);
+            }
         }
+        let longest = [200, 1500, 4000][usize::try_from(self.random.below(3)).unwrap_or(0)];
+        let back = self.upto(Duration::from_millis(longest));
+        self.after(back, Happening::Return { host });
     }
 
     fn execute(&mut self, host: usize, action: Action) {

@@ -34,21 +34,71 @@ use random::Random;
 /// One thing that will happen.
 #[derive(Debug, Clone)]
 pub enum Happening {
-    ToAgent { host: usize, life: u64, event: Event },
-    ToReplicator { host: usize, life: u64, agent: u64, command: ReplicatorCommand },
-    FromReplicator { host: usize, life: u64, event: ReplicatorEvent },
-    Tick { host: usize, life: u64 },
-    Heartbeat { host: usize, life: u64 },
-    StandIn { host: usize, life: u64 },
-    Packet { to: usize, packet: Box<Packet> },
-    Stream { to: usize, message: StreamMessage },
+    ToAgent {
+        host: usize,
+        life: u64,
+        event: Event,
+    },
+    ToReplicator {
+        host: usize,
+        life: u64,
+        agent: u64,
+        command: ReplicatorCommand,
+    },
+    FromReplicator {
+        host: usize,
+        life: u64,
+        event: ReplicatorEvent,
+    },
+    Tick {
+        host: usize,
+        life: u64,
+    },
+    Heartbeat {
+        host: usize,
+        life: u64,
+    },
+    StandIn {
+        host: usize,
+        life: u64,
+    },
+    Packet {
+        to: usize,
+        packet: Box<Packet>,
+    },
+    Stream {
+        to: usize,
+        message: StreamMessage,
+    },
     Pump,
-    Copy { source: usize, life: u64, session: safe_failover::view::SessionId, last: bool },
-    UnmountDeadline { host: usize, life: u64 },
-    Arbiter { host: usize, life: u64, request: Request },
-    ArbiterAnswer { host: usize, life: u64, answer: ArbiterEvent },
-    Write { host: usize },
+    Copy {
+        source: usize,
+        life: u64,
+        session: safe_failover::view::SessionId,
+        last: bool,
+    },
+    UnmountDeadline {
+        host: usize,
+        life: u64,
+    },
+    Arbiter {
+        host: usize,
+        life: u64,
+        request: Request,
+    },
+    ArbiterAnswer {
+        host: usize,
+        life: u64,
+        answer: ArbiterEvent,
+    },
+    Write {
+        host: usize,
+    },
     Epoch,
+    /// A host comes back from a mishap.
+    Return {
+        host: usize,
+    },
 }
 
 /// How much chance there is.
@@ -200,7 +250,7 @@ impl World {
             | Happening::Packet { to: host, .. }
             | Happening::Stream { to: host, .. }
             | Happening::Copy { source: host, .. } => Some(*host),
-            Happening::Pump | Happening::Arbiter { .. } | Happening::Epoch => None,
+            Happening::Pump | Happening::Arbiter { .. } | Happening::Epoch | Happening::Return { .. } => None,
         }
     }
 
@@ -208,7 +258,10 @@ impl World {
         if let Some(host) = Self::place(&what)
             && self.hosts[host].frozen
         {
-            self.asleep.push(what);
+            let outside = matches!(what, Happening::Packet { .. } | Happening::Stream { .. });
+            if !(outside && self.hosts[host].deaf) {
+                self.asleep.push(what);
+            }
             return;
         }
         match what {
@@ -246,6 +299,11 @@ impl World {
             }
             Happening::Write { host } => self.application_writes(host),
             Happening::Epoch => self.close_epoch(),
+            Happening::Return { host } => {
+                self.thaw(host);
+                self.boot(host, true);
+                self.start_agent_of_dead(host);
+            }
         }
     }
 
@@ -277,6 +335,7 @@ impl World {
         if machine.replicator.take().is_some() {
             machine.disk.clean = false;
             machine.disk.lost = true;
+            machine.disk.known = 0;
         }
         machine.replicator_life += 1;
         machine.addresses = false;
@@ -300,10 +359,11 @@ impl World {
         self.forget_what_power_took(host);
     }
 
-    pub fn freeze(&mut self, host: usize) {
+    pub fn freeze(&mut self, host: usize, deaf: bool) {
         if self.hosts[host].alive() {
-            self.note(host, "freezes");
+            self.note(host, if deaf { "freezes, deaf" } else { "freezes" });
             self.hosts[host].frozen = true;
+            self.hosts[host].deaf = deaf;
         }
     }
 
