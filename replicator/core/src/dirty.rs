@@ -185,7 +185,7 @@ pub struct DirtySet {
     // How many of each there are in `objects`.
     names: usize,
     extents: usize,
-    // Objects with marks on names.
+    // Directories with marks.
     with_names: usize,
     // Objects whose marks became coarser than what was marked, if anyone wants to know.
     coarsened: Option<BTreeSet<Object>>,
@@ -248,8 +248,9 @@ impl DirtySet {
         !self.everything && self.objects.is_empty()
     }
 
-    /// Names may differ, not only content and attributes of objects that both copies have under the same names. While
-    /// this holds, every object counts as dirty: an object cannot be addressed on the peer by its name.
+    /// Directories may differ: their names, or attributes that what is made in them inherits. Not only content and
+    /// attributes of files that both copies have under the same names. While this holds, every object counts as dirty:
+    /// an object cannot be addressed on the peer by its name.
     #[must_use]
     pub const fn has_names(&self) -> bool {
         self.everything || self.with_names > 0
@@ -382,8 +383,8 @@ impl DirtySet {
         });
     }
 
-    /// Take all marks about names, directory trees and everything out, as a set of their own; what stays are content
-    /// and attributes.
+    /// Take all marks of directories, and of everything, out as a set of their own; what stays are content and attributes
+    /// of files.
     #[must_use]
     pub fn take_names(&mut self) -> Self {
         let mut taken = Self::with_limits(self.limits, self.grain);
@@ -391,32 +392,24 @@ impl DirtySet {
         if self.with_names == 0 {
             return taken;
         }
-        let directories: Vec<Object> = self
-            .objects
-            .iter()
-            .filter(|(_, marks)| marks.has_names())
-            .map(|(object, _)| object.clone())
-            .collect();
+        let directories: Vec<Object> = self.directories().map(|(object, _)| object.clone()).collect();
         for dir in directories {
-            let mut names = Names::Some(BTreeMap::new());
-            let mut tree = false;
+            let mut all = Marks::new();
             self.update(&dir, |marks, _| {
-                std::mem::swap(&mut names, &mut marks.names);
-                tree = std::mem::take(&mut marks.tree);
+                std::mem::swap(&mut all, marks);
                 true
             });
             taken.update(&dir, |marks, _| {
-                marks.names = names;
-                marks.tree = tree;
+                *marks = all;
                 true
             });
         }
         taken
     }
 
-    /// The directories with marks on names, in order.
+    /// The directories with marks, in order.
     pub fn directories(&self) -> impl Iterator<Item = (&Object, &Marks)> {
-        self.objects.iter().filter(|(_, marks)| marks.has_names())
+        self.objects.iter().filter(|(object, _)| object.kind.is_directory())
     }
 
     /// The set as changes: marking them all in an empty set gives an equal one.
@@ -432,7 +425,8 @@ impl DirtySet {
         let mut marks = self.objects.remove(object).unwrap_or(const { Marks::new() });
         self.names -= marks.names.len();
         self.extents -= marks.data.len();
-        self.with_names -= usize::from(marks.has_names());
+        // Only what was there counts: a new entry is clean until `change`.
+        self.with_names -= usize::from(object.kind.is_directory() && !marks.is_clean());
         let changed = change(&mut marks, self.grain);
         if marks.is_clean() {
             return changed;
@@ -444,7 +438,7 @@ impl DirtySet {
         }
         self.names += marks.names.len();
         self.extents += marks.data.len();
-        self.with_names += usize::from(marks.has_names());
+        self.with_names += usize::from(object.kind.is_directory());
         self.objects.insert(object.clone(), marks);
         changed
     }
@@ -506,6 +500,7 @@ impl DirtySet {
             files.iter().for_each(|file| self.forget(file));
             self.note_coarser(&dir);
             self.update(&dir, |marks, _| {
+                marks.meta = true;
                 marks.names = Names::All { deep: marks.names.is_deep() };
                 true
             });

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use safe_replication::diff::{BLOCK, has_content};
-use safe_replication::dirty::{Change, Kind, Marks, Object};
+use safe_replication::dirty::{Change, Marks, Object};
 use safe_replication::op::{ObjectId, Op, Timestamp};
 
 use super::content::{To, differing_runs};
@@ -101,7 +101,10 @@ impl Resync<'_> {
         if has_content(object.kind) && !marks.data.is_empty() {
             let file = match local::open_content(root, object) {
                 Ok(file) => file,
-                Err(Errno::STALE | Errno::NOENT) => return Ok(()),
+                Err(Errno::STALE | Errno::NOENT) => {
+                    self.knowledge.forget(object);
+                    return Ok(());
+                }
                 Err(errno) => return Err(Trouble::local("a file of the journal", errno)),
             };
             let size = local::size_of(file.as_fd())
@@ -204,12 +207,8 @@ impl Draining<'_> {
 
     /// Attributes, when nothing else of the object is under way.
     fn meta(&self) -> Step<()> {
-        let all = match self.object.kind {
-            Kind::Directory => Key::Names { dir: self.object.clone() },
-            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                Key::Data { object: self.object.clone(), from: 0, to: u64::MAX }
-            }
-        };
+        // Directories were made equal with their names.
+        let all = Key::Data { object: self.object.clone(), from: 0, to: u64::MAX };
         let _held = self.resync.link.lock(&[all, Key::Meta { object: self.object.clone() }]);
         let Some(marks) = self.resync.knowledge.get(self.object) else { return Ok(()) };
         if !marks.data.is_empty() || !marks.meta {
@@ -218,7 +217,10 @@ impl Draining<'_> {
         }
         let open = match self.root.open(self.object, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(open) => open,
-            Err(Errno::STALE | Errno::NOENT) => return Ok(()),
+            Err(Errno::STALE | Errno::NOENT) => {
+                self.resync.knowledge.forget(self.object);
+                return Ok(());
+            }
             Err(errno) => return Err(failed(errno)),
         };
         let mut sender = Sender::new(self.resync);

@@ -32,7 +32,7 @@ pub(super) fn is_short(names: &DirtySet, number: u32) -> bool {
     let cost = |marks: &Marks| match &marks.names {
         _ if marks.tree => LONGER + 1,
         Names::All { .. } => LONGER + 1,
-        Names::Some(names) => names.values().map(|deep| if *deep { 16 } else { 1 }).sum(),
+        Names::Some(names) => 1 + names.values().map(|deep| if *deep { 16 } else { 1 }).sum::<usize>(),
     };
     let total: usize = names.directories().map(|(_, marks)| cost(marks)).sum();
     !names.is_everything() && total <= if number == 0 { SHORT } else { LONGER }
@@ -171,8 +171,10 @@ impl<'a> Round<'a> {
         let id = self.resync.reach_dir(dir)?;
         let node = self.node(dir.object.clone(), id, dir.path.clone(), false);
         let all = |deep| Scope::All { deep, listing: None, from: 0 };
-        if marks.tree {
+        if marks.meta {
             self.resync.own_attributes(&node)?;
+        }
+        if marks.tree {
             return Ok(vec![Job { node, scope: all(true) }]);
         }
         Ok(match &marks.names {
@@ -267,13 +269,15 @@ impl Job<'_> {
 }
 
 fn changes_of(dir: &Object, marks: &Marks) -> Vec<Change> {
-    let mut changes: Vec<Change> = match &marks.names {
-        Names::Some(names) => names
-            .iter()
-            .map(|(name, deep)| Change::Name { dir: dir.clone(), name: name.clone(), deep: *deep })
-            .collect(),
-        Names::All { deep } => vec![Change::Names { dir: dir.clone(), deep: *deep }],
-    };
+    let mut changes = vec![Change::Meta { object: dir.clone() }];
+    match &marks.names {
+        Names::Some(names) => changes.extend(names.iter().map(|(name, deep)| Change::Name {
+            dir: dir.clone(),
+            name: name.clone(),
+            deep: *deep,
+        })),
+        Names::All { deep } => changes.push(Change::Names { dir: dir.clone(), deep: *deep }),
+    }
     if marks.tree {
         changes.push(Change::Tree { dir: dir.clone() });
     }

@@ -8,6 +8,14 @@ use crate::application::{Application, any_act};
 use crate::pair::{Pair, differences};
 use crate::random::{Random, grow};
 
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
     let pair = Pair::new();
     let mut random = Random::new(seed);
@@ -34,6 +42,8 @@ fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
                 }
             });
         }
+        // Also when this panics.
+        let _ends = Ends(&over);
         let mut random = Random::new(seed + 7);
         loop {
             if cut && random.chance(3) {
@@ -52,7 +62,6 @@ fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
         while application.synchronous.load(Ordering::SeqCst) < before + 30 {
             std::thread::yield_now();
         }
-        over.store(true, Ordering::SeqCst);
     });
     assert!(pair.knowledge.is_empty());
     assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");

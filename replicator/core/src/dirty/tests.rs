@@ -70,7 +70,7 @@ fn check_counts(set: &DirtySet) -> bool {
     objects.len() == set.len()
         && objects.iter().map(|(_, marks)| marks.names.len()).sum::<usize>() == set.names
         && objects.iter().map(|(_, marks)| marks.data.len()).sum::<usize>() == set.extents
-        && objects.iter().filter(|(_, marks)| marks.has_names()).count() == set.with_names
+        && objects.iter().filter(|(object, _)| object.kind.is_directory()).count() == set.with_names
         && objects.iter().all(|(_, marks)| !marks.is_clean())
 }
 
@@ -104,7 +104,8 @@ fn any_marked_name_makes_everything_count_as_dirty_until_names_are_taken() {
     let names = set.take_names();
     assert!(!set.has_names() && !set.is_dirty_data(&file(7), 0..1) && set.is_dirty_data(&file(1), 0..1));
     assert!(names.has_names() && names.directories().count() == 1);
-    assert!(set.is_dirty_meta(&dir(1)), "the directory's times stay marked");
+    set.mark(&Change::Meta { object: dir(2) });
+    assert!(set.has_names(), "a directory's attributes are inherited by what is made in it");
 }
 
 #[test]
