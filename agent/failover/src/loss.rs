@@ -10,7 +10,8 @@ use crate::view::{Conceded, Demand, Mode};
 impl Failover {
     /// Who has settled none of its own and hears of another, settled lineage drops every right and waits to meet.
     pub(crate) fn rule_foreign_lineage(&mut self) -> bool {
-        if self.session.is_some() || self.settled() || self.closing_swap() {
+        let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
+        if self.session.is_some() || self.settled() || self.closing_swap() || forced {
             return false;
         }
         if !matches!(self.mode, Mode::Second | Mode::Primary | Mode::Candidate) {

@@ -90,7 +90,7 @@ impl Failover {
             && !self.service.fencing()
             && !self.concession_stands()
             && !self.recording()
-            && self.settling.is_none_or(|settling| settling.cause != Cause::Demand)
+            && self.settling.is_none_or(|settling| !settling.by_person())
             && (self.mode != Mode::Waiting || self.service.posture == Posture::Idle && !self.service.busy())
     }
 
@@ -197,6 +197,9 @@ impl Failover {
                 self.go_alone_again();
             }
         } else {
+            if self.hard.lineage.current.is_none() {
+                self.persist();
+            }
             self.begin_alone(
                 if self.mode == Mode::Primary { Mode::Primary } else { Mode::Candidate },
                 Cause::Rules,

@@ -34,6 +34,23 @@ pub(crate) struct Settling {
     pub(crate) cause: Cause,
     /// Serial of the hard state that carries the `settled` bit.
     pub(crate) recorded: Option<u64>,
+    /// A lineage that is not in hard state yet.
+    pub(crate) fresh: Option<Fresh>,
+}
+
+impl Settling {
+    /// A person chose this copy: no meeting is to overtake that.
+    pub(crate) const fn by_person(&self) -> bool {
+        matches!(self.cause, Cause::Demand | Cause::First | Cause::Forced)
+    }
+}
+
+/// A lineage that stands on no other, or on no rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fresh {
+    /// Base of the first lineage.
+    root: LineageId,
+    new: LineageId,
 }
 
 /// What is known from arbiters about the present loss.
@@ -77,53 +94,56 @@ impl Failover {
     }
 
     /// Begins a new lineage; `mode` until it is settled.
+    ///
+    /// By the rules it is durable, unsettled, before anything is asked. Forced, or where there was none, it is written
+    /// settled at once when all else is ready: unsettled it would count as its base, which is not what serves here.
     pub(crate) fn begin_alone(&mut self, mode: Mode, cause: Cause) {
-        let forced = cause == Cause::Forced;
-        if forced {
-            give_up_unsettled(&mut self.hard.lineage);
-        }
-        if self.hard.lineage.base.is_none() || forced {
-            self.unsettle();
-            let new = self.fresh_lineage();
-            let root = self.fresh_lineage();
-            let prim = self.hard.role == Role::Primary;
-            let lineage = &mut self.hard.lineage;
-            let old = *lineage.current.get_or_insert(root);
-            if lineage.base.is_none() {
-                lineage.base = Some(old);
-                lineage.prim_of_base = prim;
-            }
-            lineage.current = Some(new);
-            remember(lineage, [old]);
-            lineage.settled = false;
-            lineage.wrote_alone = false;
-            lineage.forced = forced;
-            if old != root {
-                self.hard.marker_before = self.hard.marker_before.or(Some(old));
-            }
-            if cause == Cause::First || forced || old == root {
-                self.hard.consistent = true;
-                self.hard.outdated = false;
-                self.hard.target = false;
-            }
-            self.persist();
-        }
+        self.unsettle();
         self.arbiter = Arbiter::default();
         self.timers.cancel(Timer::Arbiter);
         self.mode = mode;
-        self.settling = Some(Settling { cause, recorded: None });
+        let fresh = (cause == Cause::Forced || self.hard.lineage.current.is_none())
+            .then(|| Fresh { root: self.fresh_lineage(), new: self.fresh_lineage() });
+        self.settling = Some(Settling { cause, recorded: None, fresh });
+        if fresh.is_none() && self.hard.lineage.base.is_none() {
+            let new = self.fresh_lineage();
+            self.branch(new);
+            self.persist();
+        }
         if cause == Cause::Demand {
             self.timers.set(Timer::Demand, self.now + self.config.timeout * 2);
         }
-        if let Some(current) = self.hard.lineage.current {
-            self.open_journal(current);
+        if let Some(goal) = self.goal() {
+            self.open_journal(goal);
         }
+    }
+
+    /// A new lineage on top of what this copy holds.
+    fn branch(&mut self, new: LineageId) {
+        let prim = self.hard.role == Role::Primary;
+        let lineage = &mut self.hard.lineage;
+        let Some(old) = lineage.current.replace(new) else { return };
+        if lineage.base.is_none() {
+            lineage.base = Some(old);
+            lineage.prim_of_base = prim;
+        }
+        remember(lineage, [old]);
+        lineage.settled = false;
+        lineage.wrote_alone = false;
+        lineage.forced = false;
+        self.hard.marker_before = self.hard.marker_before.or(Some(old));
+    }
+
+    /// The lineage that is to be settled.
+    fn goal(&self) -> Option<LineageId> {
+        let fresh = self.settling.and_then(|settling| settling.fresh);
+        fresh.map(|fresh| fresh.new).or(self.hard.lineage.current)
     }
 
     /// The holder of a settled lineage serves again.
     pub(crate) fn go_alone_again(&mut self) {
         self.mode = Mode::Candidate;
-        self.settling = Some(Settling { cause: Cause::Again, recorded: None });
+        self.settling = Some(Settling { cause: Cause::Again, recorded: None, fresh: None });
         if let Some(current) = self.hard.lineage.current {
             self.open_journal(current);
         }
@@ -132,7 +152,7 @@ impl Failover {
     /// From the open journal to the right to acknowledge.
     pub(crate) fn rule_settle(&mut self) -> bool {
         let Some(settling) = self.settling else { return false };
-        let Some(current) = self.hard.lineage.current else { return false };
+        let Some(current) = self.goal() else { return false };
         if !self.ready() {
             return false;
         }
@@ -154,7 +174,9 @@ impl Failover {
             }
             Some(serial) if self.durable < serial => false,
             Some(_) => {
-                if let Some(why) = self.basis(settling.cause) {
+                if settling.fresh.is_some() {
+                    self.finish_settling(current);
+                } else if let Some(why) = self.basis(settling.cause) {
                     self.record(false, format!("serves alone: {why}"));
                     self.finish_settling(current);
                 } else {
@@ -172,6 +194,22 @@ impl Failover {
     fn record_settled(&mut self, settling: Settling) {
         if let Some(abandoned) = self.conceded_to_me().flatten() {
             remember(&mut self.hard.lineage, [abandoned]);
+        }
+        if let Some(fresh) = settling.fresh {
+            give_up_unsettled(&mut self.hard.lineage);
+            let first = self.hard.lineage.current.is_none();
+            self.hard.lineage.current.get_or_insert(fresh.root);
+            self.branch(fresh.new);
+            if first {
+                self.hard.marker_before = None;
+            }
+            self.hard.lineage.forced = settling.cause == Cause::Forced;
+            self.hard.consistent = true;
+            self.hard.outdated = false;
+            self.hard.target = false;
+            self.disk_failed = false;
+            let why = self.basis(settling.cause).unwrap_or("the first primary");
+            self.record(false, format!("serves alone: {why}"));
         }
         self.hard.lineage.settled = true;
         if self.hard.role != Role::Primary {
@@ -225,9 +263,8 @@ impl Failover {
             return Some("the peer confirmed that it left service");
         }
         match self.config.arbiter {
-            ArbiterKind::Lock => {
-                (self.arbiter.held == self.hard.lineage.current).then_some("the arbiter holds its lineage")
-            }
+            ArbiterKind::Lock => (self.arbiter.held.is_some() && self.arbiter.held == self.goal())
+                .then_some("the arbiter holds its lineage"),
             ArbiterKind::Reachability => {
                 let silent = self.peer_silent() && self.rights.alone;
                 (silent && self.arbiter.reachable == Some(true))
@@ -244,7 +281,7 @@ impl Failover {
     /// Rule (a), first half: the peer's answer to my demand; with the lineage that it gave up.
     fn conceded_to_me(&self) -> Option<Option<LineageId>> {
         let conceded = self.peer.view.as_ref()?.conceded?;
-        (Some(conceded.lineage) == self.hard.lineage.current).then_some(conceded.abandoned)
+        (Some(conceded.lineage) == self.goal()).then_some(conceded.abandoned)
     }
 
     /// Rule (a), second half.
@@ -349,14 +386,16 @@ impl Failover {
     /// Rule (b): the record may be swapped only from an id that this copy follows.
     fn use_record(&mut self, value: Option<LineageId>) {
         let lineage = &self.hard.lineage;
-        let Some(current) = lineage.current else { return };
+        let Some(current) = self.goal() else { return };
         if value == Some(current) {
             self.arbiter.held = Some(current);
             self.arbiter.foreign = false;
             return;
         }
         let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
-        let follows = value.is_none_or(|id| lineage.base == Some(id) || lineage.history.contains(&id));
+        let follows = value.is_none_or(|id| {
+            lineage.current == Some(id) || lineage.base == Some(id) || lineage.history.contains(&id)
+        });
         // Who waits with a lineage that was never settled may use the record only if it already is its own.
         let entitled = self.settling.is_some() || self.hard.lineage.settled;
         self.arbiter.foreign = !follows;

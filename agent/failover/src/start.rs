@@ -126,7 +126,7 @@ impl Failover {
                 self.persist();
             }
             if self.hard.lineage.base.is_some() {
-                self.settling = Some(Settling { cause: Cause::Rules, recorded: None });
+                self.settling = Some(Settling { cause: Cause::Rules, recorded: None, fresh: None });
                 self.leave_session();
             }
             self.timers.set(Timer::Stall, self.now + self.config.stall_timeout);
