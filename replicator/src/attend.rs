@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Boottime;
 use crate::member::{Member, Role};
+use crate::replica::boot_id;
 use crate::report::Report;
 use crate::session::{Session, SessionName};
 use crate::stream::{Connection, accept, dial, is_silence};
@@ -155,6 +156,7 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         plan: joining.plan,
         roots: u32::try_from(settings.directories.len()).unwrap_or(u32::MAX),
         stall_timeout_ms: u32::try_from(settings.stall_timeout.as_millis()).unwrap_or(u32::MAX),
+        boot: boot_id().to_be_bytes().to_vec().into(),
     };
     let send =
         |kind| connection.outgoing.try_send(Frame { kind: Some(kind) }).map_err(|_| "the stream ended");
@@ -174,6 +176,8 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         let _end = timeout(ATTEMPT / 4, connection.incoming.next()).await;
         return Err(difference);
     }
+    let boot: [u8; 16] = theirs.boot.as_ref().try_into().map_err(|_| "the greeting has no boot id")?;
+    member.set_peer_boot(u128::from_be_bytes(boot));
     Ok(())
 }
 

@@ -36,6 +36,8 @@ struct Inner {
     journal: Option<Journal>,
     context: Context,
     stage: Stage,
+    // Boot id of the peer that `sent` and `syncing` went to.
+    peer: Option<u128>,
 }
 
 impl Inner {
@@ -73,6 +75,7 @@ impl Knowledge {
             journal: None,
             context: Context::default(),
             stage: Stage::Apart,
+            peer: None,
         };
         Self { directory: directory.to_path_buf(), inner: Mutex::new(inner) }
     }
@@ -146,19 +149,24 @@ impl Knowledge {
         self.inner.lock().stage
     }
 
-    /// A session began or ended: nothing more is assumed about the peer, and what was sent but may not be on its disk
-    /// counts as different again.
+    /// A session ended: nothing can be addressed on the peer any more.
+    pub fn apart(&self) {
+        self.inner.lock().stage = Stage::Apart;
+    }
+
+    /// A session began with a peer whose machine was booted under this id (0: it could not be told). If it is not the one that everything was
+    /// sent to, what was sent and may not have been on its disk counts as different again.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn apart(&self) -> io::Result<()> {
+    pub fn joined(&self, peer: u128) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.stage = Stage::Apart;
-        let unsure = {
-            let mut unsure = std::mem::take(&mut inner.sent);
-            unsure.merge(&std::mem::take(&mut inner.syncing));
-            unsure
-        };
+        if inner.peer.replace(peer) == Some(peer) && peer != 0 {
+            return Ok(());
+        }
+        let mut unsure = std::mem::take(&mut inner.sent);
+        unsure.merge(&std::mem::take(&mut inner.syncing));
         let changes: Vec<Change> = unsure.changes().collect();
         inner.mark(&changes)
     }
@@ -322,6 +330,7 @@ mod tests {
     fn what_was_sent_counts_as_different_again_unless_the_peer_made_it_durable() {
         let directory = tempfile::tempdir().expect("a directory");
         let knowledge = Knowledge::new(directory.path());
+        knowledge.joined(1).expect("joined");
         for number in [1, 2, 3] {
             knowledge.mark(&[data(number)]).expect("mark");
         }
@@ -332,16 +341,17 @@ mod tests {
         knowledge.sent(&[data(2)]);
         knowledge.sync_ended();
         assert!(!knowledge.is_dirty(&[data(1)]) && !knowledge.is_dirty(&[data(2)]));
-        knowledge.apart().expect("apart");
+        knowledge.apart();
         assert!(knowledge.is_dirty(&[data(9)]), "apart, everything counts as dirty");
-        let objects: Vec<u8> = knowledge
-            .snapshot()
-            .changes()
-            .filter_map(|change| match change {
-                Change::Data { object, .. } => Some(object.handle[0]),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(objects, [2, 3]);
+        let dirty = || {
+            let next = |object: &Object| knowledge.next(Some(object)).map(|(object, _)| object);
+            std::iter::successors(knowledge.next(None).map(|(object, _)| object), next)
+                .map(|object| object.handle[0])
+                .collect::<Vec<_>>()
+        };
+        knowledge.joined(1).expect("joined");
+        assert_eq!(dirty(), [3], "the peer still has what it acknowledged");
+        knowledge.joined(2).expect("joined");
+        assert_eq!(dirty(), [2, 3], "it was restarted");
     }
 }

@@ -71,6 +71,7 @@ pub struct Member {
     current: Mutex<Option<Current>>,
     applier: Mutex<Option<Applier>>,
     resync: Mutex<Option<Running>>,
+    peer_boot: Mutex<u128>,
     peer_gone: AtomicBool,
     peer_fenced: AtomicBool,
     /// What was in flight in the last session is known, here at least.
@@ -102,6 +103,7 @@ impl Member {
             current: Mutex::default(),
             applier: Mutex::default(),
             resync: Mutex::default(),
+            peer_boot: Mutex::default(),
             peer_gone: AtomicBool::new(false),
             peer_fenced: AtomicBool::new(false),
             knows_inflight,
@@ -181,7 +183,7 @@ impl Member {
         let (own, session) = (Arc::clone(self), Arc::clone(session));
         blocking(move || match joining.role {
             Role::Primary => {
-                own.knowledge.apart().map_err(journal)?;
+                own.knowledge.joined(own.peer_boot()).map_err(journal)?;
                 own.state.attach(Arc::clone(&session));
                 own.start_resync(&session, joining.plan)
             }
@@ -225,14 +227,7 @@ impl Member {
         let progress = Progress::default();
         let throttle = Throttle::new(self.settings().bandwidth_limit);
         let source = Source { engine: &self.engine, session };
-        let work = Resync {
-            link: &source,
-            knowledge: &self.knowledge,
-            backing: &self.backing,
-            progress: &progress,
-            throttle: &throttle,
-            stop,
-        };
+        let work = Resync::new(&source, &self.knowledge, &self.backing, &progress, &throttle, stop);
         let order = if plan == FULL { Plan::Full } else { Plan::Delta };
         let done = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
@@ -274,7 +269,7 @@ impl Member {
         let mut changes = session.uncertain();
         changes.extend(crate::change::places(&changes, &self.engine.nodes));
         self.knowledge.mark(&changes).map_err(journal)?;
-        self.knowledge.apart().map_err(journal)?;
+        self.knowledge.apart();
         let applier = self.applier.lock().take();
         match applier {
             Some(applier) => self.knowledge.mark(&applier.close()).map_err(journal),
@@ -335,6 +330,16 @@ impl Member {
         }
         self.state.attach(Arc::clone(session));
         Ok(())
+    }
+
+    /// The boot id under which the other node's machine runs, as it said in its greeting.
+    fn peer_boot(&self) -> u128 {
+        *self.peer_boot.lock()
+    }
+
+    /// It said so.
+    pub fn set_peer_boot(&self, boot: u128) {
+        *self.peer_boot.lock() = boot;
     }
 
     /// Hands something to the workers of the secondary.

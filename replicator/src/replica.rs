@@ -495,7 +495,7 @@ const fn copy(copy: marker::Copy) -> proto::Copy {
 }
 
 /// Number of this boot of the machine; 0 if it cannot be told, which never equals a journal's.
-fn boot_id() -> u128 {
+pub fn boot_id() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }

@@ -11,12 +11,15 @@
 //! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use safe_replication::dirty::Change;
 use safe_replication::op::Op;
 
 use crate::backing::{Backing, Root};
+use crate::clock::Boottime;
 use crate::knowledge::Knowledge;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -57,20 +60,15 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// A resync's surroundings.
+/// A resync of one session.
 pub struct Resync<'a> {
-    /// The way to the target.
-    pub link: &'a dyn Link,
-    /// What differs.
-    pub knowledge: &'a Knowledge,
-    /// The source's files.
-    pub backing: &'a Backing,
-    /// How far it is.
-    pub progress: &'a Progress,
-    /// How fast it may be.
-    pub throttle: &'a Throttle,
-    /// Set it to end the resync soon.
-    pub stop: &'a AtomicBool,
+    link: &'a dyn Link,
+    knowledge: &'a Knowledge,
+    backing: &'a Backing,
+    progress: &'a Progress,
+    throttle: &'a Throttle,
+    stop: &'a AtomicBool,
+    synced: Mutex<Boottime>,
 }
 
 /// Threads that wait for the target side by side.
@@ -78,6 +76,9 @@ const THREADS: usize = 6;
 
 /// Rounds of names, and passes of objects, that bring nothing forward before it is given up.
 const PATIENCE: u32 = 32;
+
+/// How often the target makes durable what it was sent.
+const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a step did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,18 +124,29 @@ impl Trouble {
     }
 }
 
-impl Resync<'_> {
+impl<'a> Resync<'a> {
+    /// As fast as the throttle lets it; `stop`: set it to end the resync soon.
+    #[must_use]
+    pub fn new(
+        link: &'a dyn Link,
+        knowledge: &'a Knowledge,
+        backing: &'a Backing,
+        progress: &'a Progress,
+        throttle: &'a Throttle,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self { link, knowledge, backing, progress, throttle, stop, synced: Mutex::new(Boottime::now()) }
+    }
+
     /// Run it to its end.
     pub fn run(&self, plan: Plan) -> Outcome {
         match self.steps(plan) {
             Ok(()) => Outcome::InStep,
             Err(trouble) => {
-                // Whatever was sent and is not durable on the target counts as different again.
-                let unmarked = self.knowledge.apart();
-                match (trouble, unmarked) {
-                    (_, Err(error)) => Outcome::Failed(format!("the journal cannot be written: {error}")),
-                    (Trouble::Lost(reason), Ok(())) => Outcome::Lost(reason),
-                    (Trouble::Failed(reason) | Trouble::Again(reason), Ok(())) => Outcome::Failed(reason),
+                self.knowledge.apart();
+                match trouble {
+                    Trouble::Lost(reason) => Outcome::Lost(reason),
+                    Trouble::Failed(reason) | Trouble::Again(reason) => Outcome::Failed(reason),
                 }
             }
         }
@@ -162,10 +174,22 @@ impl Resync<'_> {
                 break;
             }
         }
+        self.sync(true)
+    }
+
+    /// Have the target make durable what was sent so far: it need not be sent again, whatever happens to it.
+    fn sync(&self, in_step: bool) -> Step<()> {
         self.knowledge.sync_begins();
-        self.link.submit(vec![Op::SyncAll { in_step: true }])?;
+        self.link.submit(vec![Op::SyncAll { in_step }])?;
         self.knowledge.sync_ended();
+        *self.synced.lock() = Boottime::now();
         Ok(())
+    }
+
+    /// As [`Self::sync`], now and then.
+    fn sync_sometimes(&self) -> Step<()> {
+        let due = self.synced.lock().elapsed() >= SYNC_INTERVAL;
+        if due { self.sync(false) } else { Ok(()) }
     }
 
     /// Rounds of names until all are equal.
@@ -180,6 +204,7 @@ impl Resync<'_> {
                 }
                 trouble = self.round(&names)?.unwrap_or(trouble);
                 if held.is_none() {
+                    self.sync_sometimes()?;
                     break;
                 }
             }

@@ -948,6 +948,9 @@ pub struct Hello {
     /// Milliseconds of silence after which the sender gives the session up.
     #[prost(uint32, tag = "9")]
     pub stall_timeout_ms: u32,
+    /// Number of this boot of the sender's machine, 16 bytes: under the same one it still has what it acknowledged.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub boot: ::prost::bytes::Bytes,
 }
 /// Sent at intervals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

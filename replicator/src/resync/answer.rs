@@ -98,13 +98,12 @@ impl Answerer {
     /// it, and what was removed since is left out when its entry is read.
     fn listing(&self, target: &dyn Target, dir: ObjectId, continues: bool) -> Result<Arc<Vec<Bytes>>, Errno> {
         let mut listings = self.listings.lock();
-        if let Some(at) = listings.iter().position(|(id, _)| *id == dir) {
-            if let Some(found) = listings.remove(at)
-                && continues
-            {
-                listings.push_back(found.clone());
-                return Ok(found.1);
-            }
+        if let Some(at) = listings.iter().position(|(id, _)| *id == dir)
+            && let Some(found) = listings.remove(at)
+            && continues
+        {
+            listings.push_back(found.clone());
+            return Ok(found.1);
         }
         drop(listings);
         let listing = Arc::new(local::names(target.path(dir)?.as_fd())?);

@@ -149,7 +149,7 @@ impl Page<'_, '_> {
             Err(errno) => return Err(Trouble::local(&self.display(&source.name), errno)),
         };
         if size > INLINE {
-            return self.postpone(found, &source.name, &[0..u64::MAX], 0);
+            return self.postpone(found, &source.name, &[], 0);
         }
         if size == 0 {
             return Ok(());

@@ -41,6 +41,7 @@ impl Resync<'_> {
                 return Ok(());
             }
             let (done, trouble) = self.pass_over(&objects)?;
+            self.sync_sometimes()?;
             idle = if done == 0 { idle + 1 } else { 0 };
             if let Some(reason) = trouble
                 && idle > PATIENCE

@@ -12,8 +12,11 @@ use super::reach::Dir;
 use super::{Resync, Step, Trouble, local};
 use crate::backing::Root;
 
-/// Names of inodes: the path of the directory from the root, and the name in it.
-pub(super) type NamesOf = BTreeMap<u64, Vec<(Vec<Bytes>, Bytes)>>;
+/// The path of a directory from the root, and a name in it.
+pub(super) type At = (Vec<Bytes>, Bytes);
+
+/// Names of inodes.
+pub(super) type NamesOf = BTreeMap<u64, Vec<At>>;
 
 impl Resync<'_> {
     /// Every name of an object that is not a directory.
@@ -32,7 +35,7 @@ impl Resync<'_> {
 
     /// The names of all inodes of a root that have several, by [`safe_replication::tree::Entry::inode`].
     pub(super) fn shared_names(&self, root: &Root) -> Step<NamesOf> {
-        let mut candidates: Vec<(Vec<Bytes>, Bytes)> = Vec::new();
+        let mut candidates: Vec<At> = Vec::new();
         let stop = || self.go_on().is_err();
         walk_names(root, &stop, &mut |dir, entry| {
             if entry.links > 1 {
@@ -69,7 +72,7 @@ pub(super) fn names_of(
     root: &Root,
     objects: &[Object],
     stop: &dyn Fn() -> bool,
-) -> Result<BTreeMap<Object, Vec<(Vec<Bytes>, Bytes)>>, Errno> {
+) -> Result<BTreeMap<Object, Vec<At>>, Errno> {
     let mut wanted: BTreeMap<u64, Vec<&Object>> = BTreeMap::new();
     for object in objects {
         match root.open_path(object).and_then(|open| crate::backing::attributes(open.as_fd())) {
@@ -78,13 +81,13 @@ pub(super) fn names_of(
             Err(errno) => return Err(errno),
         }
     }
-    let mut candidates: Vec<(Vec<Bytes>, Bytes)> = Vec::new();
+    let mut candidates: Vec<At> = Vec::new();
     walk_names(root, stop, &mut |dir, entry| {
         if wanted.contains_key(&entry.inode) {
             candidates.push((dir.to_vec(), entry.name.clone()));
         }
     })?;
-    let mut found: BTreeMap<Object, Vec<(Vec<Bytes>, Bytes)>> = BTreeMap::new();
+    let mut found: BTreeMap<Object, Vec<At>> = BTreeMap::new();
     for (path, name) in candidates {
         let Some(dir) = open_dir(root, &path)? else { continue };
         // On a filesystem with subvolumes the number can be another inode's.
@@ -112,7 +115,7 @@ fn walk_names(
         let mut below = Vec::new();
         list(dir.open.as_fd(), &mut |name| {
             if name.directory {
-                below.push([dir.path.as_slice(), &[name.name.clone()]].concat());
+                below.push([dir.path.as_slice(), std::slice::from_ref(&name.name)].concat());
             } else {
                 found(&dir.path, &name);
             }

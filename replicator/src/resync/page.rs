@@ -147,7 +147,10 @@ impl Page<'_, '_> {
 
     fn is_excluded(&self, name: &Bytes) -> bool {
         !self.root.exclude.is_empty()
-            && self.root.exclude.matches(&local::join(&[&self.job.node.path[..], &[name.clone()]].concat()))
+            && self
+                .root
+                .exclude
+                .matches(&local::join(&[&self.job.node.path[..], std::slice::from_ref(name)].concat()))
     }
 
     pub(super) fn failed(&self, errno: Errno) -> Trouble {
@@ -156,7 +159,7 @@ impl Page<'_, '_> {
 
     /// The full path of an entry, for people.
     pub(super) fn display(&self, name: &Bytes) -> String {
-        local::display(self.root, &[&self.job.node.path[..], &[name.clone()]].concat())
+        local::display(self.root, &[&self.job.node.path[..], std::slice::from_ref(name)].concat())
     }
 }
 

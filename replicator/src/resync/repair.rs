@@ -155,7 +155,7 @@ impl Page<'_, '_> {
     }
 
     pub(super) fn path_of(&self, name: &Bytes) -> Vec<Bytes> {
-        [&self.job.node.path[..], &[name.clone()]].concat()
+        [&self.job.node.path[..], std::slice::from_ref(name)].concat()
     }
 
     /// One entry is done.

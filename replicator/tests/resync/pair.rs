@@ -33,6 +33,8 @@ pub(crate) struct Pair {
     pub(crate) knowledge: Knowledge,
     pub(crate) link: Fake,
     pub(crate) stop: AtomicBool,
+    /// The target's boot id: change it to let it have lost what was not synced.
+    pub(crate) boot: AtomicU64,
 }
 
 pub(crate) fn backing(path: &Path, exclude: &[&str]) -> Backing {
@@ -67,7 +69,16 @@ impl Pair {
         let knowledge = Knowledge::new(&base.path().join("journal"));
         let link = Fake::new(backing(&target, exclude));
         let backing = backing(&source, exclude);
-        Self { source, target, backing, knowledge, link, stop: AtomicBool::new(false), base: base }
+        Self {
+            source,
+            target,
+            backing,
+            knowledge,
+            link,
+            stop: AtomicBool::new(false),
+            boot: AtomicU64::new(1),
+            base,
+        }
     }
 
     /// The same directories, without ids or knowledge in common.
@@ -85,13 +96,12 @@ impl Pair {
 
     /// A new session and a resync in it.
     pub(crate) fn resync(&self, plan: Plan) -> (Outcome, Figures) {
-        self.knowledge.apart().unwrap();
+        self.knowledge.joined(self.boot.load(Ordering::SeqCst).into()).unwrap();
         self.link.begin();
         let progress = Progress::default();
         let throttle = Throttle::new(0);
         let (link, knowledge, backing) = (&self.link, &self.knowledge, &self.backing);
-        let resync =
-            Resync { link, knowledge, backing, progress: &progress, throttle: &throttle, stop: &self.stop };
+        let resync = Resync::new(link, knowledge, backing, &progress, &throttle, &self.stop);
         let outcome = resync.run(plan);
         (outcome, progress.figures())
     }
