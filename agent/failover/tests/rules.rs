@@ -1,0 +1,495 @@
+//! Sentences of DESIGN that no story shows by itself: one core in a known state, and views made by hand.
+
+#[path = "world/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use safe_failover::action::{Action, ReplicatorCommand};
+use safe_failover::event::{Event, ReplicatorEvent};
+use safe_failover::hard::{HardState, Role};
+use safe_failover::lineage::{Lineage, LineageId};
+use safe_failover::view::{Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
+use safe_failover::{Failover, Time};
+use world::{Chance, World};
+
+/// A core, what its peer last said, and time.
+struct Bench {
+    core: Failover,
+    peer: View,
+    now: Time,
+}
+
+impl Bench {
+    /// Node 0 is PRIM, node 1 is SECOND, in step; this is the given one.
+    fn pair(host: usize) -> Self {
+        let chance = Chance {
+            local: Duration::from_millis(1),
+            packet: Duration::from_millis(1),
+            loss: 0,
+            twice: 0,
+            late: 0,
+            mid_batch: 0,
+        };
+        let mut world = World::new(1, 1, chance, |_| {});
+        world.boot(0, true);
+        world.boot(1, true);
+        world.run(Duration::from_secs(3)).unwrap();
+        let now = world.now;
+        let told = |host: usize| world.hosts[host].agent.as_ref().unwrap().told.clone().unwrap();
+        let (mine, peer) = (told(host), told(1 - host));
+        assert_eq!(mine.mode, if host == 0 { Mode::Primary } else { Mode::Second });
+        let core = world.hosts[host].agent.as_ref().unwrap().core.clone();
+        let mut bench = Self { core, peer, now };
+        bench.tick(Duration::from_millis(1));
+        bench
+    }
+
+    fn tick(&mut self, after: Duration) -> Vec<Action> {
+        self.now = self.now + after;
+        self.give(Event::Tick)
+    }
+
+    /// What the event leads to; hard state is written at once.
+    fn give(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = self.core.handle(event, self.now);
+        let mut next = 0;
+        while next < actions.len() {
+            if let Action::Persist(hard) = &actions[next] {
+                let serial = hard.serial;
+                actions.extend(self.core.handle(Event::Persisted { serial }, self.now));
+            }
+            next += 1;
+        }
+        actions
+    }
+
+    /// The peer says this now.
+    fn hear(&mut self, change: impl FnOnce(&mut View)) -> Vec<Action> {
+        self.peer.serial += 1;
+        change(&mut self.peer);
+        let view = Box::new(self.peer.clone());
+        self.give(Event::Peer(view))
+    }
+
+    fn replicator(&mut self, event: ReplicatorEvent) -> Vec<Action> {
+        self.give(Event::Replicator(event))
+    }
+
+    fn view(&self) -> View {
+        self.core.view()
+    }
+
+    fn session(&self) -> SessionId {
+        self.view().entered.unwrap().session
+    }
+
+    /// The stream broke; the peer says so as well.
+    fn lose_session(&mut self) -> SessionId {
+        let session = self.session();
+        self.replicator(ReplicatorEvent::SessionLost(session));
+        self.hear(|peer| {
+            peer.entered = None;
+            peer.paired = None;
+            peer.wish = None;
+            peer.grant = None;
+            peer.link += 1;
+        });
+        session
+    }
+
+    /// Time passes without a pause and without a word.
+    fn silence(&mut self, duration: Duration) -> Vec<Action> {
+        let end = self.now + duration;
+        let mut actions = Vec::new();
+        while self.now < end {
+            actions.extend(self.tick(Duration::from_millis(100)));
+        }
+        actions
+    }
+
+    fn current(&self) -> LineageId {
+        self.view().lineage.current.unwrap()
+    }
+}
+
+fn persisted(actions: &[Action]) -> Vec<&HardState> {
+    actions
+        .iter()
+        .filter_map(|action| if let Action::Persist(hard) = action { Some(&**hard) } else { None })
+        .collect()
+}
+
+fn orders(actions: &[Action], wanted: &ReplicatorCommand) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Replicator(command) if command == wanted))
+}
+
+const OTHER: LineageId = LineageId(77);
+
+#[test]
+fn a_demand_is_conceded_durably_before_it_is_answered() {
+    let mut bench = Bench::pair(1);
+    bench.lose_session();
+    let base = bench.current();
+    let actions = bench.hear(|peer| peer.demand = Some(Demand { base, lineage: OTHER }));
+    assert!(persisted(&actions).iter().any(|hard| hard.outdated));
+    assert_eq!(bench.view().conceded.unwrap().lineage, OTHER);
+    assert!(!bench.core.may_promote());
+    assert_eq!(bench.view().mode, Mode::Waiting);
+}
+
+#[test]
+fn a_demand_with_another_base_is_refused() {
+    let mut bench = Bench::pair(1);
+    bench.lose_session();
+    let actions = bench.hear(|peer| peer.demand = Some(Demand { base: LineageId(5), lineage: OTHER }));
+    assert!(persisted(&actions).is_empty());
+    assert_eq!(bench.view().conceded, None);
+    assert!(bench.core.may_promote());
+}
+
+#[test]
+fn a_demand_is_refused_by_who_settled_a_lineage_of_its_own() {
+    let mut bench = Bench::pair(1);
+    let base = bench.current();
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    assert_ne!(candidate, base, "it is a candidate by silence");
+    bench.replicator(ReplicatorEvent::JournalOpen(candidate));
+    assert_eq!(bench.view().mode, Mode::Alone);
+    bench.hear(|peer| peer.demand = Some(Demand { base, lineage: OTHER }));
+    assert_eq!(bench.view().conceded, None);
+    assert!(!bench.view().outdated);
+}
+
+#[test]
+fn a_candidate_that_concedes_names_the_lineage_it_gives_up() {
+    let mut bench = Bench::pair(1);
+    let base = bench.current();
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    bench.hear(|peer| peer.demand = Some(Demand { base, lineage: OTHER }));
+    let conceded = bench.view().conceded.unwrap();
+    assert_eq!((conceded.lineage, conceded.abandoned), (OTHER, Some(candidate)));
+    assert_eq!(bench.view().mode, Mode::Waiting);
+}
+
+#[test]
+fn the_asker_remembers_what_the_other_gave_up() {
+    let mut bench = Bench::pair(0);
+    bench.lose_session();
+    bench.hear(|peer| peer.meetable = false);
+    for _ in 0..30 {
+        bench.tick(Duration::from_millis(100));
+        bench.hear(|_| {});
+    }
+    let demand = bench.view().demand.expect("the stream has been down for the stall timeout");
+    bench.replicator(ReplicatorEvent::JournalOpen(demand.lineage));
+    let conceded = safe_failover::view::Conceded { lineage: demand.lineage, abandoned: Some(OTHER) };
+    let actions = bench.hear(|peer| {
+        peer.outdated = true;
+        peer.conceded = Some(conceded);
+    });
+    assert!(orders(&actions, &ReplicatorCommand::Settle(demand.lineage)));
+    let settled = persisted(&actions);
+    assert!(settled[0].lineage.settled && settled[0].lineage.history.contains(&OTHER));
+}
+
+#[test]
+fn a_concession_to_another_lineage_does_not_count() {
+    let mut bench = Bench::pair(0);
+    bench.lose_session();
+    bench.hear(|peer| peer.meetable = false);
+    for _ in 0..30 {
+        bench.tick(Duration::from_millis(100));
+        bench.hear(|_| {});
+    }
+    let demand = bench.view().demand.unwrap();
+    bench.replicator(ReplicatorEvent::JournalOpen(demand.lineage));
+    bench
+        .hear(|peer| peer.conceded = Some(safe_failover::view::Conceded { lineage: OTHER, abandoned: None }));
+    assert_eq!(bench.view().mode, Mode::Primary);
+}
+
+#[test]
+fn an_old_grant_does_not_give_the_right_back_after_a_pause() {
+    let mut bench = Bench::pair(1);
+    assert!(bench.core.may_promote());
+    bench.tick(Duration::from_millis(1100));
+    assert!(!bench.core.may_promote(), "half of the stall timeout passed without a call");
+    bench.hear(|_| {});
+    assert!(!bench.core.may_promote(), "the grant is of before the pause");
+    let wish = bench.view().wish.unwrap();
+    bench.hear(|peer| peer.grant = Some(wish));
+    assert!(bench.core.may_promote());
+}
+
+#[test]
+fn only_a_primary_grants_and_only_in_the_session() {
+    let mut bench = Bench::pair(1);
+    bench.tick(Duration::from_millis(1100));
+    let wish = bench.view().wish.unwrap();
+    bench.hear(|peer| {
+        peer.mode = Mode::Alone;
+        peer.grant = Some(wish);
+    });
+    assert!(!bench.core.may_promote());
+    let session = SessionId { first: 1, second: 2 };
+    bench.hear(|peer| {
+        peer.mode = Mode::Primary;
+        peer.grant = Some(Grant { session, ticket: wish.ticket });
+    });
+    assert!(!bench.core.may_promote());
+}
+
+#[test]
+fn a_primary_grants_nothing_before_the_pair_is_durable() {
+    let mut bench = Bench::pair(0);
+    assert_eq!(bench.view().grant, bench.peer.wish);
+    bench.lose_session();
+    assert_eq!(bench.view().grant, None);
+}
+
+#[test]
+fn the_end_of_the_old_session_comes_before_promotion() {
+    let mut bench = Bench::pair(1);
+    let session = bench.session();
+    let actions = bench.silence(Duration::from_secs(4));
+    assert!(orders(&actions, &ReplicatorCommand::Leave(session)));
+    assert_eq!(bench.view().mode, Mode::Second, "workers of the session may still apply operations");
+    assert!(persisted(&actions).is_empty());
+    bench.replicator(ReplicatorEvent::SessionEnded(session));
+    assert_eq!(bench.view().mode, Mode::Candidate);
+}
+
+#[test]
+fn a_broken_stream_suspends_the_right_to_promote() {
+    let mut bench = Bench::pair(1);
+    bench.lose_session();
+    for _ in 0..50 {
+        bench.tick(Duration::from_millis(100));
+        bench.hear(|peer| peer.meetable = false);
+    }
+    assert_eq!(bench.view().mode, Mode::Second);
+    assert!(bench.core.may_promote());
+    bench.silence(Duration::from_secs(4));
+    assert_eq!(bench.view().mode, Mode::Candidate);
+}
+
+/// A primary whose session ended, and what its peer says of its fence.
+fn after_fence(change: impl FnOnce(&mut View, SessionId, LineageId)) -> Bench {
+    let mut bench = Bench::pair(0);
+    let lineage = bench.current();
+    let session = bench.lose_session();
+    bench.hear(|peer| {
+        peer.mode = Mode::Stopped;
+        peer.meetable = false;
+        peer.fenced = Some(Fenced { session: Some(session), lineage });
+        change(peer, session, lineage);
+    });
+    let current = bench.current();
+    bench.replicator(ReplicatorEvent::JournalOpen(current));
+    bench
+}
+
+#[test]
+fn a_confirmed_fence_hands_over() {
+    assert_eq!(after_fence(|_, _, _| {}).view().mode, Mode::Alone);
+}
+
+#[test]
+fn a_fence_of_another_session_does_not_count() {
+    let bench = after_fence(|peer, _, lineage| {
+        peer.fenced = Some(Fenced { session: Some(SessionId { first: 3, second: 4 }), lineage });
+    });
+    assert_eq!(bench.view().mode, Mode::Primary);
+    let bench = after_fence(|peer, _, lineage| peer.fenced = Some(Fenced { session: None, lineage }));
+    assert_eq!(bench.view().mode, Mode::Primary);
+}
+
+#[test]
+fn a_fence_in_another_lineage_does_not_count() {
+    let bench = after_fence(|peer, session, _| {
+        peer.fenced = Some(Fenced { session: Some(session), lineage: OTHER });
+    });
+    assert_eq!(bench.view().mode, Mode::Primary);
+}
+
+#[test]
+fn a_fence_of_who_holds_a_base_does_not_count() {
+    let bench = after_fence(|peer, _, lineage| {
+        peer.lineage = Lineage { current: Some(OTHER), base: Some(lineage), ..Lineage::default() };
+    });
+    assert_eq!(bench.view().mode, Mode::Primary);
+}
+
+#[test]
+fn who_settled_nothing_and_hears_a_settled_lineage_leaves_service() {
+    let mut bench = Bench::pair(0);
+    let base = bench.current();
+    bench.lose_session();
+    let actions = bench.hear(|peer| {
+        peer.mode = Mode::Alone;
+        peer.lineage =
+            Lineage { current: Some(OTHER), base: Some(base), settled: true, ..Lineage::default() };
+    });
+    assert!(orders(&actions, &ReplicatorCommand::Fence));
+    assert_eq!(bench.view().mode, Mode::Waiting);
+}
+
+#[test]
+fn silence_is_judged_again_when_the_settled_bit_is_durable() {
+    let mut bench = Bench::pair(1);
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    let actions = bench.core.handle(Event::Replicator(ReplicatorEvent::JournalOpen(candidate)), bench.now);
+    let hard = persisted(&actions)[0].clone();
+    assert!(hard.lineage.settled);
+    assert!(!bench.view().lineage.settled, "not said before it is in effect");
+    // Writing it took long: this node slept.
+    bench.now = bench.now + Duration::from_millis(1500);
+    let actions = bench.give(Event::Persisted { serial: hard.serial });
+    assert!(!orders(&actions, &ReplicatorCommand::Settle(candidate)));
+    assert!(persisted(&actions).iter().any(|hard| !hard.lineage.settled));
+    assert_eq!(bench.view().mode, Mode::Waiting);
+}
+
+#[test]
+fn the_peer_that_speaks_meanwhile_keeps_a_node_from_settling() {
+    let mut bench = Bench::pair(1);
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    let actions = bench.core.handle(Event::Replicator(ReplicatorEvent::JournalOpen(candidate)), bench.now);
+    let serial = persisted(&actions)[0].serial;
+    bench.core.handle(Event::Heard, bench.now);
+    let actions = bench.give(Event::Persisted { serial });
+    assert!(!orders(&actions, &ReplicatorCommand::Settle(candidate)));
+}
+
+/// A primary whose session ended, and a peer that enters as target.
+fn entry(change: impl FnOnce(&mut Entered)) -> Bench {
+    let mut bench = Bench::pair(0);
+    let lineage = bench.current();
+    bench.lose_session();
+    let link = bench.view().link;
+    let peer = bench.peer.link;
+    let mut entered = Entered {
+        session: SessionId { first: link, second: peer },
+        role: Role::Secondary,
+        plan: Plan::Repair,
+        source: Some(lineage),
+    };
+    change(&mut entered);
+    bench.hear(|peer| {
+        peer.heard_link = link;
+        peer.mode = Mode::Target;
+        peer.meetable = false;
+        peer.entered = Some(entered);
+    });
+    bench
+}
+
+#[test]
+fn the_source_enters_on_seeing_the_target() {
+    assert_eq!(entry(|_| {}).view().entered.unwrap().role, Role::Primary);
+}
+
+#[test]
+fn an_entry_for_another_state_of_the_source_is_not_answered() {
+    assert_eq!(entry(|entered| entered.source = Some(OTHER)).view().entered, None);
+    assert_eq!(entry(|entered| entered.session.first += 1).view().entered, None);
+    assert_eq!(entry(|entered| entered.role = Role::Primary).view().entered, None);
+}
+
+#[test]
+fn a_candidate_that_met_gives_up_its_lineage_and_remembers_it() {
+    let mut bench = Bench::pair(1);
+    let base = bench.current();
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    let link = bench.view().link;
+    bench.hear(|peer| {
+        peer.heard_link = link;
+        peer.meetable = true;
+    });
+    let view = bench.view();
+    assert_eq!(view.mode, Mode::Target);
+    assert_eq!((view.lineage.current, view.lineage.base), (Some(base), None));
+    assert!(view.lineage.history.contains(&candidate));
+    assert!(!bench.core.may_promote());
+}
+
+#[test]
+fn a_late_offer_is_void() {
+    for (age, taken) in [(Duration::from_millis(2000), true), (Duration::from_millis(2800), false)] {
+        let mut bench = Bench::pair(1);
+        let session = bench.session();
+        let term = bench.view().term;
+        let heard = bench.now;
+        bench.silence(age);
+        // The view was sent long ago; that it was heard is no proof of life, what it echoes is old.
+        bench.core.handle(Event::Echoed(heard), bench.now);
+        bench.hear(|peer| {
+            peer.mode = Mode::Second;
+            peer.role = Role::Secondary;
+            peer.term = term + 1;
+            peer.offer = Some(session);
+        });
+        assert_eq!(bench.view().mode == Mode::Primary, taken, "after {age:?}");
+    }
+}
+
+#[test]
+fn pairing_is_one_hard_state_at_the_target() {
+    let mut bench = Bench::pair(0);
+    let base = bench.current();
+    bench.lose_session();
+    // The other went on, and this one follows.
+    bench.hear(|peer| {
+        peer.mode = Mode::Alone;
+        peer.role = Role::Primary;
+        peer.term = 9;
+        let history = vec![base];
+        peer.lineage =
+            Lineage { current: Some(OTHER), base: Some(base), settled: true, history, ..Lineage::default() };
+    });
+    let mut out: Vec<Action> = bench.replicator(ReplicatorEvent::Fenced);
+    out.extend(bench.give(Event::AddressesDropped));
+    out.extend(bench.give(Event::ProcessesGone));
+    for _ in 0..10 {
+        let run = out
+            .iter()
+            .rev()
+            .find_map(|action| if let Action::Script(run) = action { Some(run.run) } else { None });
+        out = bench.give(Event::ScriptEnded { run: run.unwrap_or(0), outcome: Ok(()) });
+        if !out.iter().any(|action| matches!(action, Action::Script(_))) {
+            break;
+        }
+    }
+    let link = bench.view().link;
+    let actions = bench.hear(|peer| {
+        peer.heard_link = link;
+        peer.meetable = true;
+    });
+    let hard = persisted(&actions)[0].clone();
+    assert!(hard.target && hard.outdated && hard.consistent, "nothing is copied before the source is there");
+    let entered = bench.view().entered.unwrap();
+    let actions = bench.hear(|peer| peer.entered = Some(Entered { role: Role::Primary, ..entered }));
+    assert!(!persisted(&actions)[0].consistent, "inconsistent before the first byte");
+    bench.replicator(ReplicatorEvent::SessionUp(entered.session));
+    let actions = bench.replicator(ReplicatorEvent::InStep(entered.session));
+    let hard = persisted(&actions)[0];
+    let lineage = Lineage { current: Some(OTHER), history: vec![base], ..Lineage::default() };
+    assert_eq!(hard.lineage, lineage);
+    assert!(hard.consistent && !hard.outdated && !hard.target);
+    assert_eq!((hard.role, hard.term), (Role::Secondary, 9));
+    assert_eq!(bench.view().paired, None, "not before the root marker is durable");
+    bench.replicator(ReplicatorEvent::Marked(OTHER));
+    assert_eq!(bench.view().paired, Some(entered.session));
+    assert_eq!(bench.view().mode, Mode::Target, "the source has not persisted the pair");
+}
