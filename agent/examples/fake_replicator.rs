@@ -146,6 +146,7 @@ fn introduce(state: &mut State) -> Adopted {
         fenced: false,
         copy: Copy::Known.into(),
         knows_inflight: true,
+        contact_boottime_ns: 0,
     }
 }
 

@@ -1,5 +1,15 @@
 //! The table of meetings (DESIGN section 6), rule by rule.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a wrong assumption is a failed test"
+)]
+
 use safe_failover::config::{Side, SplitBrain};
 use safe_failover::hard::Role;
 use safe_failover::lineage::{Lineage, LineageId};

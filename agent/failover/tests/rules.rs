@@ -1,5 +1,15 @@
 //! Sentences of DESIGN that no story shows by itself: one core in a known state, and views made by hand.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a wrong assumption is a failed test"
+)]
+
 #[path = "world/world.rs"]
 mod world;
 
@@ -161,6 +171,24 @@ fn a_demand_is_refused_by_who_settled_a_lineage_of_its_own() {
     bench.hear(|peer| peer.demand = Some(Demand { base, lineage: OTHER }));
     assert_eq!(bench.view().conceded, None);
     assert!(!bench.view().outdated);
+}
+
+#[test]
+fn a_demand_is_refused_by_the_waiting_holder_of_a_settled_lineage() {
+    let mut bench = Bench::pair(1);
+    let base = bench.current();
+    bench.lose_session();
+    bench.silence(Duration::from_secs(4));
+    let candidate = bench.current();
+    bench.replicator(ReplicatorEvent::JournalOpen(candidate));
+    // Its disk fails: it serves no more, but what it acknowledged alone is only here.
+    let mut actions = bench.replicator(ReplicatorEvent::DiskFailed("fsync".to_owned()));
+    actions.extend(bench.replicator(ReplicatorEvent::Fenced));
+    actions.extend(bench.give(Event::ProcessesGone));
+    actions.extend(bench.give(Event::AddressesDropped));
+    assert!(!bench.view().serving || actions.is_empty());
+    bench.hear(|peer| peer.demand = Some(Demand { base, lineage: OTHER }));
+    assert_eq!((bench.view().mode, bench.view().conceded), (Mode::Waiting, None));
 }
 
 #[test]
@@ -430,10 +458,11 @@ fn a_late_offer_is_void() {
         let mut bench = Bench::pair(1);
         let session = bench.session();
         let term = bench.view().term;
-        let heard = bench.now;
+        bench.hear(|_| {});
+        // Whatever is heard from now on was sent before: it echoes nothing newer.
+        bench.give(Event::Echoed(bench.now));
         bench.silence(age);
-        // The view was sent long ago; that it was heard is no proof of life, what it echoes is old.
-        bench.core.handle(Event::Echoed(heard), bench.now);
+        assert_eq!(bench.view().entered.map(|entered| entered.session), Some(session));
         bench.hear(|peer| {
             peer.mode = Mode::Second;
             peer.role = Role::Secondary;

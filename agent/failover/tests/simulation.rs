@@ -2,6 +2,16 @@
 //!
 //! `SAFED_SEEDS=100000` runs more seeds, `SAFED_SEED=17` one of them with its whole trace.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a wrong assumption is a failed test"
+)]
+
 #[path = "world/world.rs"]
 mod world;
 

@@ -147,6 +147,11 @@ impl ExtentSet {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a wrong assumption is a failed test"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -220,6 +220,11 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a wrong assumption is a failed test"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -188,7 +188,7 @@ impl World {
                 }
                 self.send_view(host);
             }
-            Action::Replicator(command) => self.to_replicator(host, command),
+            Action::Replicator(command) => self.command_replicator(host, command),
             Action::RaiseAddresses => {
                 self.hosts[host].addresses = true;
                 self.give(host, Event::AddressesRaised(Ok(())));
@@ -223,7 +223,7 @@ impl World {
         self.after(delay, Happening::ToAgent { host, life, event });
     }
 
-    fn to_replicator(&mut self, host: usize, command: ReplicatorCommand) {
+    fn command_replicator(&mut self, host: usize, command: ReplicatorCommand) {
         if command == ReplicatorCommand::Mount {
             self.check_mount(host);
         }

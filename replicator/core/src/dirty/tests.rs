@@ -1,3 +1,12 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a wrong assumption is a failed test"
+)]
 use proptest::prelude::*;
 
 use super::*;
