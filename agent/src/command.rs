@@ -1,6 +1,9 @@
 //! What an administrator's command means for this node, in words.
 
+use safe_failover::action::State;
 use safe_failover::event::Command;
+
+use crate::scripts::state_name;
 
 /// What happens now that the command was accepted.
 #[must_use]
@@ -17,13 +20,14 @@ pub fn accepted(module: &str, node: &str, command: Command) -> String {
     }
 }
 
-/// What was done.
+/// What became of a command that the core has answered well; `state` is the one after it.
 #[must_use]
-pub fn done(module: &str, node: &str, command: Command) -> String {
+pub fn done(module: &str, node: &str, command: Command, state: State) -> String {
     match command {
-        Command::Start => format!("{module} is started on {node}"),
+        Command::Start if state != State::Wait => format!("{module} is {} on {node}", state_name(state)),
         Command::Stop => format!("{module} is stopped on {node}"),
-        Command::StopStart
+        Command::Start
+        | Command::StopStart
         | Command::Restart
         | Command::Swap
         | Command::Prim { .. }

@@ -49,7 +49,7 @@ fn start(arguments: &Arguments) -> Result<(), Startup> {
     let _lock = preflight::lock(&paths)?;
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(4)
         .enable_all()
         .build()
         .map_err(|error| Startup(format!("cannot start: {error}")))?;
@@ -73,7 +73,7 @@ async fn run(paths: Paths, config: Config) -> Result<(), Startup> {
     let owner = Owner::new(context.clone(), network, children, inbox, statuses)?;
     let owner = tokio::spawn(owner.run());
     let served = rpc::serve(&context, cluster)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "safed runs");
+    context.events.record("", false, concat!("safed ", env!("CARGO_PKG_VERSION"), " runs"));
     let outcome = tokio::select! {
         () = end.cancelled() => Ok(()),
         () = served => give_up(&end, "the API ended"),

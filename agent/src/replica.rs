@@ -31,6 +31,7 @@ use convert::{Malformed, Reported};
 use process::Process;
 
 use crate::children::Children;
+use crate::clock;
 use crate::events::Events;
 use crate::module::{Module, Pair};
 use crate::node::{Membership, Network, Reporter, StandIn, What};
@@ -124,8 +125,15 @@ impl Replica {
         let (orders, inbox) = mpsc::channel(QUEUE);
         let pid = Arc::new(Mutex::new(None));
         let contact = setup.network.contact(&setup.pair.peer);
-        let mut keeper =
-            Keeper { setup, inbox, contact, attached: None, pid: Arc::clone(&pid), stand_in: None };
+        let mut keeper = Keeper {
+            setup,
+            inbox,
+            contact,
+            attached: None,
+            pid: Arc::clone(&pid),
+            stand_in: None,
+            peer_agent_gone: false,
+        };
         let adopted = keeper.adopt().await;
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
@@ -168,6 +176,8 @@ struct Keeper {
     pid: Arc<Mutex<Option<i32>>>,
     /// The newest one, for a replicator that starts later.
     stand_in: Option<StandIn>,
+    /// What was last said of the peer's agent.
+    peer_agent_gone: bool,
 }
 
 /// One thing that happened to the keeper.
@@ -316,12 +326,33 @@ impl Keeper {
                 self.setup.reporter.tell(What::Progress(progress)).await;
             }
             Reported::Figures(figures) => self.setup.reporter.tell(What::Figures(figures)).await,
-            Reported::PeerAgentGone(0) => self.note(false, "the other node's safed is back"),
-            Reported::PeerAgentGone(_) => self.setup.reporter.event(Event::PeerAgentGone).await,
+            Reported::PeerAgentGone(since) => self.peer_agent(since != 0).await,
             Reported::PeerFenced => {
                 self.note(true, "the other node's replicator fenced itself: its safed is gone")
             }
             Reported::Adopted => self.bury("it introduced itself twice").await,
+        }
+    }
+
+    /// The peer's replicator says over the stream that its agent is gone, again and again, or back. That may be read
+    /// late; heartbeats of the agent itself, echoed a moment ago, prove it wrong.
+    async fn peer_agent(&mut self, gone: bool) {
+        let patience = self.setup.module.spec.heartbeat.interval * 3;
+        let contact = *self.contact.borrow();
+        if gone && contact.is_some_and(|contact| clock::now().since(contact) < patience) {
+            return;
+        }
+        if self.peer_agent_gone != gone {
+            self.peer_agent_gone = gone;
+            self.note(
+                gone,
+                if gone { "the other node's safed is gone" } else { "the other node's safed is back" },
+            );
+        }
+        if gone {
+            self.setup.reporter.event(Event::PeerAgentGone).await;
+        } else {
+            self.setup.reporter.tell(What::PeerAgentBack).await;
         }
     }
 

@@ -30,6 +30,8 @@ pub enum What {
     Figures(StreamFigures),
     /// Addresses of the module, as they are now on this node.
     Addresses(Vec<AddressStatus>),
+    /// The peer's replicator says that its agent is back.
+    PeerAgentBack,
     /// A command ended.
     Answer(Command, Result<(), String>),
 }

@@ -24,8 +24,8 @@ pub(super) struct Runtime {
     /// Why no command is taken at present; none: commands are taken.
     pub(super) frozen: Option<&'static str>,
     observed: Observed,
-    /// Incarnation and serial of the peer's last view.
-    heard: Option<(u64, u64)>,
+    /// The peer's last view.
+    heard: Option<Box<View>>,
     /// Raised with each write of hard state that failed.
     generation: u64,
     /// The executor hangs: the core is not obeyed any more.
@@ -102,11 +102,11 @@ impl Runtime {
         if from != self.mirror.pair.peer {
             return;
         }
-        let known = self.heard.filter(|(incarnation, _)| *incarnation == view.incarnation);
-        if known.is_some_and(|(_, serial)| view.serial <= serial) {
+        let known = self.heard.as_ref().filter(|known| known.incarnation == view.incarnation);
+        if known.is_some_and(|known| view.serial <= known.serial) {
             return;
         }
-        self.heard = Some((view.incarnation, view.serial));
+        self.heard = Some(view.clone());
         self.drive(Event::Peer(view));
     }
 
@@ -128,6 +128,12 @@ impl Runtime {
             }
             What::Figures(figures) => self.observed.figures = Some(figures),
             What::Addresses(addresses) => self.observed.addresses = addresses,
+            What::PeerAgentBack => {
+                // Said late, the opposite may have hidden what the agent itself has said since.
+                if let Some(view) = self.heard.clone() {
+                    self.drive(Event::Peer(view));
+                }
+            }
             What::Answer(command, outcome) => self.answer(command, outcome),
         }
     }
@@ -185,7 +191,10 @@ impl Runtime {
         let at = self.waiting.iter().position(|(waiting, _)| *waiting == command);
         if let Some((_, reply)) = at.map(|at| self.waiting.remove(at)) {
             let answer = match outcome {
-                Ok(()) => Ok(command::done(&module.name, &module.node, command)),
+                Ok(()) => {
+                    let state = self.mirror.core.status().state;
+                    Ok(command::done(&module.name, &module.node, command, state))
+                }
                 Err(why) => Err(Refusal::State(why)),
             };
             // Who asked has gone.
