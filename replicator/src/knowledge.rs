@@ -29,6 +29,8 @@ pub struct Knowledge {
 #[derive(Debug)]
 struct Inner {
     dirty: DirtySet,
+    // Names that the resync compares and repairs now.
+    working: DirtySet,
     // Was dirty and was sent; the peer may not have it on disk. Marked again if the session ends before it has.
     sent: DirtySet,
     // As `sent`, and the peer is making it durable now.
@@ -44,9 +46,17 @@ impl Inner {
     /// Everything that the journal must say.
     fn truth(&self) -> DirtySet {
         let mut truth = self.dirty.clone();
+        truth.merge(&self.working);
         truth.merge(&self.sent);
         truth.merge(&self.syncing);
         truth
+    }
+
+    /// The work on names has come to nothing.
+    fn put_back(&mut self) -> io::Result<()> {
+        let working = std::mem::take(&mut self.working);
+        let changes: Vec<Change> = working.changes().collect();
+        self.mark(&changes)
     }
 
     fn mark(&mut self, changes: &[Change]) -> io::Result<()> {
@@ -70,6 +80,7 @@ impl Knowledge {
     pub fn new(directory: &Path) -> Self {
         let inner = Inner {
             dirty: DirtySet::new(),
+            working: DirtySet::new(),
             sent: DirtySet::new(),
             syncing: DirtySet::new(),
             journal: None,
@@ -162,6 +173,7 @@ impl Knowledge {
     pub fn joined(&self, peer: u128) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.stage = Stage::Apart;
+        inner.put_back()?;
         if inner.peer.replace(peer) == Some(peer) && peer != 0 {
             return Ok(());
         }
@@ -189,7 +201,7 @@ impl Knowledge {
         self.inner.lock().truth()
     }
 
-    /// Take all marks about names out, to work on them. The caller holds everything, so that no operation is between
+    /// Take all marks about names out, to work on them until [`Self::end_names`]. The caller holds everything, so that no operation is between
     /// its mark and its change. None: there are no such marks, and from now on all names are equal.
     #[must_use]
     pub fn take_names(&self) -> Option<DirtySet> {
@@ -200,8 +212,23 @@ impl Knowledge {
         }
         inner.stage = Stage::Apart;
         let names = inner.dirty.take_names();
-        inner.sent.merge(&names);
+        inner.working.merge(&names);
         Some(names)
+    }
+
+    /// The work on the names that were taken is over. Done: the peer has applied it; what could not be is marked again.
+    /// Not done: they count as different again.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn end_names(&self, done: bool) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        if !done {
+            return inner.put_back();
+        }
+        let working = std::mem::take(&mut inner.working);
+        inner.sent.merge(&working);
+        Ok(())
     }
 
     /// The first object after `after` that differs, and its marks.
@@ -275,6 +302,7 @@ impl Knowledge {
     pub fn in_step_as_target(&self) {
         let mut inner = self.inner.lock();
         inner.dirty = DirtySet::new();
+        inner.working = DirtySet::new();
         inner.sent = DirtySet::new();
         inner.syncing = DirtySet::new();
     }
@@ -344,10 +372,11 @@ mod tests {
         knowledge.apart();
         assert!(knowledge.is_dirty(&[data(9)]), "apart, everything counts as dirty");
         let dirty = || {
-            let next = |object: &Object| knowledge.next(Some(object)).map(|(object, _)| object);
-            std::iter::successors(knowledge.next(None).map(|(object, _)| object), next)
-                .map(|object| object.handle[0])
-                .collect::<Vec<_>>()
+            let content = |number: &u8| {
+                let object = Object::new(0, Kind::File, &[*number]);
+                knowledge.get(&object).is_some_and(|marks| !marks.data.is_empty())
+            };
+            [1, 2, 3].into_iter().filter(content).collect::<Vec<_>>()
         };
         knowledge.joined(1).expect("joined");
         assert_eq!(dirty(), [3], "the peer still has what it acknowledged");

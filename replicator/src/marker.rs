@@ -143,8 +143,8 @@ fn open(directory: &Path) -> Result<File, String> {
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Err(format!("{shown} is on a filesystem that is mounted read-only; remount it read-write"));
     }
-    // A filesystem that counts no inodes says zero of zero.
-    if disk.f_bavail == 0 || (disk.f_files > 0 && disk.f_favail == 0) {
+    // A filesystem that counts no blocks or inodes says zero of zero.
+    if (disk.f_blocks > 0 && disk.f_bavail == 0) || (disk.f_files > 0 && disk.f_favail == 0) {
         return Err(format!("the filesystem of {shown} is full; free some space"));
     }
     if let Err(error) = handle_of(open.as_fd()) {

@@ -10,7 +10,7 @@
 //! Reading order: [`link`] what it needs of the session, [`local`] reading of trees, [`round`] and [`page`] names,
 //! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -69,6 +69,9 @@ pub struct Resync<'a> {
     throttle: &'a Throttle,
     stop: &'a AtomicBool,
     synced: Mutex<Boottime>,
+    unsynced: AtomicU64,
+    // Everything is held: a sync would hold the application back.
+    holding: AtomicBool,
 }
 
 /// Threads that wait for the target side by side.
@@ -79,6 +82,9 @@ const PATIENCE: u32 = 32;
 
 /// How often the target makes durable what it was sent.
 const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+
+/// After how much content at the latest.
+const SYNC_BYTES: u64 = 512 << 20;
 
 /// Why a step did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +130,10 @@ impl Trouble {
     }
 }
 
+fn journal(error: std::io::Error) -> Trouble {
+    Trouble::Failed(format!("the journal cannot be written: {error}"))
+}
+
 impl<'a> Resync<'a> {
     /// As fast as the throttle lets it; `stop`: set it to end the resync soon.
     #[must_use]
@@ -135,7 +145,9 @@ impl<'a> Resync<'a> {
         throttle: &'a Throttle,
         stop: &'a AtomicBool,
     ) -> Self {
-        Self { link, knowledge, backing, progress, throttle, stop, synced: Mutex::new(Boottime::now()) }
+        let (synced, unsynced) = (Mutex::new(Boottime::now()), AtomicU64::new(0));
+        let holding = AtomicBool::new(false);
+        Self { link, knowledge, backing, progress, throttle, stop, synced, unsynced, holding }
     }
 
     /// Run it to its end.
@@ -177,19 +189,30 @@ impl<'a> Resync<'a> {
         self.sync(true)
     }
 
-    /// Have the target make durable what was sent so far: it need not be sent again, whatever happens to it.
+    /// Have the target make durable what was sent so far: it need not be sent again, whatever happens to it. One at a
+    /// time, since what is marked as sent while a sync runs is not covered by it.
     fn sync(&self, in_step: bool) -> Step<()> {
+        let mut synced = self.synced.lock();
+        self.unsynced.store(0, Ordering::Relaxed);
         self.knowledge.sync_begins();
         self.link.submit(vec![Op::SyncAll { in_step }])?;
         self.knowledge.sync_ended();
-        *self.synced.lock() = Boottime::now();
+        *synced = Boottime::now();
         Ok(())
     }
 
-    /// As [`Self::sync`], now and then.
+    /// As [`Self::sync`], now and then, so that each is short. Holds nobody back: nothing may be held.
     fn sync_sometimes(&self) -> Step<()> {
-        let due = self.synced.lock().elapsed() >= SYNC_INTERVAL;
-        if due { self.sync(false) } else { Ok(()) }
+        let Some(synced) = self.synced.try_lock() else { return Ok(()) };
+        let due = self.unsynced.load(Ordering::Relaxed) >= SYNC_BYTES || synced.elapsed() >= SYNC_INTERVAL;
+        drop(synced);
+        if due && !self.holding.load(Ordering::Relaxed) { self.sync(false) } else { Ok(()) }
+    }
+
+    /// So much content was applied by the target.
+    fn applied(&self, bytes: u64) {
+        self.progress.sent(bytes);
+        self.unsynced.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Rounds of names until all are equal.
@@ -202,9 +225,11 @@ impl<'a> Resync<'a> {
                 if !round::is_short(&names, number) {
                     held = None;
                 }
-                trouble = self.round(&names)?.unwrap_or(trouble);
+                self.holding.store(held.is_some(), Ordering::Relaxed);
+                let result = self.round(&names);
+                self.holding.store(false, Ordering::Relaxed);
+                trouble = result?.unwrap_or(trouble);
                 if held.is_none() {
-                    self.sync_sometimes()?;
                     break;
                 }
             }
@@ -216,9 +241,7 @@ impl<'a> Resync<'a> {
     }
 
     fn mark(&self, changes: &[Change]) -> Step<()> {
-        self.knowledge
-            .mark(changes)
-            .map_err(|error| Trouble::Failed(format!("the journal cannot be written: {error}")))
+        self.knowledge.mark(changes).map_err(journal)
     }
 
     fn go_on(&self) -> Step<()> {

@@ -11,6 +11,7 @@ use safe_replication::op::{ObjectId, Op};
 
 use crate::backing::mode_of;
 use crate::keys::Guard;
+use crate::knowledge::Stage;
 use crate::node::Node;
 use crate::operation::{Engine, is_bound};
 use crate::resync::link::{Answer, Failure, Held, Key, Link, Query};
@@ -28,7 +29,9 @@ pub struct Source<'a> {
 }
 
 struct Locked<'a> {
-    _guards: Vec<Guard<'a>>,
+    _guard: Guard<'a>,
+    // A node that the kernel forgets must not come back under another id while its keys are held by this one.
+    _nodes: Vec<Arc<Node>>,
 }
 
 impl Held for Locked<'_> {}
@@ -44,12 +47,18 @@ impl Source<'_> {
         self.submit(vec![bind])
     }
 
-    fn key(&self, key: &Key) -> key::Key {
+    fn key(&self, key: &Key, nodes: &mut Vec<Arc<Node>>) -> key::Key {
+        let mut id = |object: &Object| {
+            let node = self.node(object);
+            let id = node.id.0;
+            nodes.push(node);
+            id
+        };
         match key {
-            Key::Data { object, from, to } => key::Key::range(self.node(object).id.0, *from, *to),
-            Key::Meta { object } => key::Key::meta(self.node(object).id.0),
-            Key::Name { dir, name } => key::Key::name(self.node(dir).id.0, name),
-            Key::Names { dir } => key::Key::names(self.node(dir).id.0),
+            Key::Data { object, from, to } => key::Key::range(id(object), *from, *to),
+            Key::Meta { object } => key::Key::meta(id(object)),
+            Key::Name { dir, name } => key::Key::name(id(dir), name),
+            Key::Names { dir } => key::Key::names(id(dir)),
             Key::Everything => key::Key::everything(),
         }
     }
@@ -98,8 +107,9 @@ impl Link for Source<'_> {
 
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_> {
         // All at once, so that there is no deadlock.
-        let keys: Vec<key::Key> = keys.iter().map(|key| self.key(key)).collect();
-        Box::new(Locked { _guards: vec![self.engine.locks.hold(&keys)] })
+        let mut nodes = Vec::new();
+        let keys: Vec<key::Key> = keys.iter().map(|key| self.key(key, &mut nodes)).collect();
+        Box::new(Locked { _guard: self.engine.locks.hold(&keys), _nodes: nodes })
     }
 
     fn bound(&self, object: &Object) -> Option<ObjectId> {
@@ -131,20 +141,27 @@ impl Link for Source<'_> {
     }
 
     fn forget(&self, ids: &[ObjectId]) {
+        // While names may differ nothing of the application goes by ids: what the kernel still uses is named again later,
+        // for what it means on the target may be gone by then.
+        let apart = self.engine.knowledge.stage() == Stage::Apart;
         for id in ids {
-            match self.engine.nodes.get(*id) {
-                Ok(node) => self.engine.nodes.release(node),
-                // Known only to the target.
-                Err(_) => {
-                    if let Ok((number, _)) = self.session.send(&Op::Unbind { id: *id }, &[]) {
-                        self.session.carried_out(number);
-                    }
+            let node = self.engine.nodes.get(*id).ok();
+            let known = node.as_ref().is_none_or(|node| is_bound(self.session, node));
+            if apart && known && id.0 > u64::from(u16::MAX) {
+                if let Some(node) = &node {
+                    node.bound.store(0, Ordering::Release);
                 }
+                if let Ok((number, _)) = self.session.send(&Op::Unbind { id: *id }, &[]) {
+                    self.session.carried_out(number);
+                }
+            }
+            if let Some(node) = node {
+                self.engine.nodes.release(node);
             }
         }
     }
 
     fn waiting(&self) -> usize {
-        self.engine.locks.waiting() + usize::try_from(self.session.backlog().0).unwrap_or(0)
+        self.engine.locks.waiting()
     }
 }

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use safe_replication::diff::{BLOCK, has_content};
 use safe_replication::dirty::{Change, Marks, Object};
@@ -99,24 +98,16 @@ impl Resync<'_> {
         };
         let root = self.root(object.root)?;
         let draining = Draining { resync: self, object, id, root };
-        if has_content(object.kind) && !marks.data.is_empty() {
-            let file = match local::open_content(root, object) {
-                Ok(file) => file,
-                Err(Errno::STALE | Errno::NOENT) => {
-                    self.knowledge.forget(object);
-                    return Ok(());
-                }
-                Err(errno) => return Err(Trouble::local("a file of the journal", errno)),
-            };
-            let size = local::size_of(file.as_fd())
-                .map_err(|errno| Trouble::local("a file of the journal", errno))?;
-            self.progress.found(1, marks.data.bytes(size));
-            for range in marks.data.iter() {
-                draining.range(&file, range)?;
+        let result = draining.content(marks).and_then(|()| draining.meta());
+        self.link.forget(&[id]);
+        match result {
+            // It was removed meanwhile, with its last name.
+            Err(Trouble::Again(_)) if matches!(root.open_path(object), Err(Errno::STALE | Errno::NOENT)) => {
+                self.knowledge.forget(object);
+                Ok(())
             }
-            self.progress.done(1, 0);
+            other => other,
         }
-        draining.meta()
     }
 }
 
@@ -129,6 +120,20 @@ struct Draining<'r> {
 }
 
 impl Draining<'_> {
+    fn content(&self, marks: &Marks) -> Step<()> {
+        if !has_content(self.object.kind) || marks.data.is_empty() {
+            return Ok(());
+        }
+        let file = local::open_content(self.root, self.object).map_err(failed)?;
+        let size = local::size_of(file.as_fd()).map_err(failed)?;
+        self.resync.progress.found(1, marks.data.bytes(size));
+        for range in marks.data.iter() {
+            self.range(&file, range)?;
+        }
+        self.resync.progress.done(1, 0);
+        Ok(())
+    }
+
     /// Sends a marked range, a piece at a time.
     fn range(&self, file: &OwnedFd, range: Range<u64>) -> Step<()> {
         let compare = range.end - range.start >= COMPARE;
@@ -136,6 +141,7 @@ impl Draining<'_> {
         let mut at = range.start;
         while at < range.end {
             self.resync.go_on()?;
+            self.resync.sync_sometimes()?;
             let size = local::size_of(file.as_fd()).map_err(failed)?;
             if at >= size {
                 if range.end < u64::MAX {
@@ -153,7 +159,8 @@ impl Draining<'_> {
             if !compare {
                 self.resync.pass(end.min(size) - at)?;
             }
-            self.piece(file, at..end, compare)?;
+            // The last piece holds the size too: there may be a hole at the end, which is made by setting the size.
+            self.piece(file, at..end, compare, end >= size)?;
             self.resync.progress.done(0, end.min(size) - at);
             at = end;
         }
@@ -172,8 +179,8 @@ impl Draining<'_> {
         Ok(true)
     }
 
-    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool) -> Step<()> {
-        let _held = self.hold(piece.start, piece.end);
+    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool, last: bool) -> Step<()> {
+        let _held = self.hold(piece.start, if last { u64::MAX } else { piece.end });
         let (size, time) = self.size_and_time(file)?;
         let within = piece.start..piece.end.min(size).max(piece.start);
         let runs = if compare { self.compare(file, &within, size)? } else { vec![within] };
@@ -181,6 +188,9 @@ impl Draining<'_> {
         let to = To { id: self.id, time, holes: true };
         for run in runs {
             self.resync.push_content(&mut sender, file.as_fd(), run, &to)?;
+        }
+        if last && size <= piece.end {
+            sender.push(Op::Truncate { id: self.id, size, time, mode: None })?;
         }
         sender.flush()?;
         self.clear(piece);
@@ -216,14 +226,7 @@ impl Draining<'_> {
             // Written to again: its attributes follow in the next pass.
             return Ok(());
         }
-        let open = match self.root.open(self.object, OFlags::PATH | OFlags::NOFOLLOW) {
-            Ok(open) => open,
-            Err(Errno::STALE | Errno::NOENT) => {
-                self.resync.knowledge.forget(self.object);
-                return Ok(());
-            }
-            Err(errno) => return Err(failed(errno)),
-        };
+        let open = self.root.open_path(self.object).map_err(failed)?;
         let mut sender = Sender::new(self.resync);
         let (source, target) = self.resync.equalize_own(&mut sender, self.id, open.as_fd())?;
         sender.flush()?;

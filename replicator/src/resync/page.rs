@@ -39,6 +39,7 @@ pub(super) struct Page<'r, 'a> {
 impl<'a> Round<'a> {
     /// Repairs the names of a job, or the first of them; returns the jobs that follow from it.
     pub(super) fn page(&self, job: Job<'a>) -> Step<Vec<Job<'a>>> {
+        self.resync.sync_sometimes()?;
         let root = self.resync.root(job.node.object.root)?;
         let open = match root.open(&job.node.object, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(open) => open,

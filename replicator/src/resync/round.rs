@@ -123,10 +123,7 @@ impl Resync<'_> {
         for inodes in &round.inodes {
             self.link.forget(&inodes.lock().take_ids());
         }
-        if result.is_err() {
-            // What was taken and not finished counts again.
-            names.changes().collect::<Vec<_>>().chunks(1024).try_for_each(|changes| self.mark(changes))?;
-        }
+        self.knowledge.end_names(result.is_ok()).map_err(super::journal)?;
         result.map(|()| round.queue.into_inner().again)
     }
 }

@@ -38,7 +38,7 @@ impl<'a> Sender<'a> {
         self.resync.pass(bytes)?;
         let ops = std::mem::take(&mut self.ops);
         self.resync.link.submit(ops)?;
-        self.resync.progress.sent(bytes);
+        self.resync.applied(bytes);
         Ok(())
     }
 }

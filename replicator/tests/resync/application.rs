@@ -75,7 +75,7 @@ impl<'p> Application<'p> {
         let base = &self.pair.source;
         let free = |path: &Path| base.join(path).symlink_metadata().is_err();
         let name = |path: &Path, deep: bool| {
-            let dir = object(&base.join(path).parent()?.to_path_buf())?;
+            let dir = object(base.join(path).parent()?)?;
             dir.kind.is_directory().then_some(())?;
             Some(Change::Name { dir, name: path.file_name()?.as_bytes().into(), deep })
         };
