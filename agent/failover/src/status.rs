@@ -109,6 +109,13 @@ impl Failover {
 
     fn alone(&self) -> Sentence {
         let peer = &self.config.peer;
+        if self.session.is_none()
+            && let Some(view) = self.present().filter(|view| view.mode != Mode::Stopped)
+            && let Outcome::Person(question) = self.outcome(view)
+        {
+            let (_, reason, hint) = self.question(question);
+            return (Phase::Ready, reason, hint);
+        }
         let reason = if let Some(failure) = &self.service.failure {
             failure.clone()
         } else if self.session.is_some() {

@@ -169,6 +169,12 @@ impl Story {
     fn check_or_order(world: &mut World, words: &[&str]) -> Result<(), String> {
         match words {
             ["writes", every] => world.write_every = Some(duration(every)?),
+            ["until", "record"] => {
+                let before = world.witness.record;
+                if !world.run_until(Duration::from_secs(10), |world| world.witness.record != before)? {
+                    return Err("the record did not change".to_owned());
+                }
+            }
             ["writes-end"] => world.write_every = None,
             ["trace", "on"] => world.verbose = true,
             ["trace", "off"] => world.verbose = false,
