@@ -399,9 +399,15 @@ impl Objects for Nodes {
         let parent = self.get(place.0)?;
         let excluded = self.is_excluded(&parent, place.1);
         let mut tables = self.tables.lock();
-        if let Some(other) = tables.by_id.get(&id) {
-            // Named twice by two threads of the primary.
-            return if other.object == found.object { Ok(()) } else { Err(Errno::EXIST) };
+        if let Some(other) = tables.by_id.get(&id).cloned() {
+            if other.object == found.object {
+                // Named twice by two threads of the primary.
+                return Ok(());
+            }
+            // The primary's object was removed here by a resync and is made again: the id means the new one.
+            if tables.by_object.get(&other.object).is_some_and(|node| node.id == id) {
+                tables.by_object.remove(&other.object);
+            }
         }
         let node = Node::new(id, found.object.clone(), excluded);
         node.moved(None, Some(place));

@@ -158,10 +158,13 @@ impl Engine {
         }
         let changes = changes(&op, &self.nodes);
         if let Standing::Session(session) = standing
-            && bound == Bound::Yes
-            && self.all_bound(&session, task.subjects)
             && !self.knowledge.is_dirty(&changes)
         {
+            if bound != Bound::Yes || !self.all_bound(&session, task.subjects) {
+                // What the operation is about became equal on both nodes since it was looked for: doing it alone now
+                // would make a difference that nobody looks for any more.
+                return Ok(Attempt::Again);
+            }
             let attempt = self.synchronously(&session, &op, &changes);
             drop(held);
             return Ok(match attempt {
@@ -326,7 +329,10 @@ impl Engine {
                             Err(Failure::Lost(_)) => false,
                         }
                     }
-                    Bound::Yes | Bound::No => self.state.settled().is_some(),
+                    // Only what differs is made durable by the end of the resync.
+                    Bound::Yes | Bound::No => {
+                        self.state.settled().is_some() && self.knowledge.is_dirty(changes)
+                    }
                 },
                 Standing::Alone => true,
                 Standing::Neither => false,

@@ -6,6 +6,8 @@
 mod agentless;
 #[path = "mirror/alone.rs"]
 mod alone;
+#[path = "mirror/campaign.rs"]
+mod campaign;
 #[path = "mirror/certificates.rs"]
 mod certificates;
 #[path = "mirror/everyday.rs"]

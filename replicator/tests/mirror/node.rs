@@ -220,7 +220,9 @@ impl Node {
                     if let Some(result) = fits(&report) {
                         return result;
                     }
-                    self.seen.push(report);
+                    if !matches!(report, Report::Progress(_) | Report::Figures(_)) {
+                        self.seen.push(report);
+                    }
                 }
                 Ok(None) => break,
                 Err(_) => {}
@@ -294,6 +296,11 @@ impl Node {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// What an agent that kept the FUSE device does after its replicator has died.
+    pub(crate) fn bury(&self) {
+        assert!(Command::new("umount").args(["-f", "-l"]).arg(&self.data).status().unwrap().success());
     }
 
     pub(crate) fn pid(&self) -> u32 {
