@@ -295,7 +295,9 @@ impl Op {
             Self::SetMeta { id, .. } | Self::SetXattr { id, .. } | Self::RemoveXattr { id, .. } => {
                 Keys::of(&[Key::meta(id.0)])
             }
-            Self::Sync { .. } | Self::SyncAll { .. } => Keys::of(&[]),
+            // Only the id must mean something by then: what is to be durable was acknowledged before.
+            Self::Sync { id, .. } => Keys::of(&[Key::meta(id.0).shared()]),
+            Self::SyncAll { .. } => Keys::of(&[]),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use safe_replication::object::HANDLE_LIMIT;
@@ -51,8 +52,23 @@ pub fn handle_of(file: BorrowedFd<'_>) -> io::Result<Box<[u8]>> {
 ///
 /// # Errors
 /// `ESTALE`: there is no such inode any more.
-#[expect(unsafe_code, reason = "rustix has no open_by_handle_at")]
 pub fn open_handle(filesystem: BorrowedFd<'_>, handle: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let mut attempt = 0;
+    loop {
+        // What some filesystems say while the inode's number is just being given to a new file, which is over at once
+        // and then makes the handle stale.
+        match open_once(filesystem, handle, flags) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && attempt < 50 => {
+                attempt += 1;
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            other => return other,
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "rustix has no open_by_handle_at")]
+fn open_once(filesystem: BorrowedFd<'_>, handle: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     let (kind, rest) = handle.split_first_chunk::<TYPE>().ok_or_else(invalid)?;
     if rest.len() > MOST {

@@ -182,7 +182,7 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
         let primary = round % 2 == 0;
         std::thread::scope(|scope| {
             scope.spawn(|| write_until(&writers, &root, &stop, &steps));
-            let _stop = Stop(&stop);
+            let _stop = Stop(&stop, &root);
             let some = |more: u64| {
                 let from = steps.load(Ordering::Acquire);
                 until("writers go on", || steps.load(Ordering::Acquire) >= from + more);
@@ -219,11 +219,15 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
 }
 
 /// Ends the writers however the test ends.
-struct Stop<'a>(&'a AtomicBool);
+struct Stop<'a>(&'a AtomicBool, &'a Path);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
+        if std::thread::panicking() {
+            // They may be waiting for what will not come any more.
+            let _gone = std::process::Command::new("umount").args(["-f", "-l"]).arg(self.1).status();
+        }
     }
 }
 
@@ -237,7 +241,7 @@ fn a_broken_stream_is_repaired_from_what_was_in_flight() {
     let root = pair.a.data.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| write_until(&writers, &root, &stop, &steps));
-        let _stop = Stop(&stop);
+        let _stop = Stop(&stop, &root);
         for session in 1..6 {
             let from = steps.load(Ordering::Acquire);
             until("writers go on", || steps.load(Ordering::Acquire) >= from + 100);
