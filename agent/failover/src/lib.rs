@@ -1,6 +1,6 @@
 //! The decision core of safed: who serves, with which data.
 //!
-//! Pure: no clock, no randomness, no input or output. One [`Failover`](crate::failover::Failover) per module takes
+//! Pure: no clock, no randomness, no input or output. One [`Failover`] per module takes
 //! one [`Event`] at a time together with the present [`Time`] and answers with an ordered list of [`Action`]s.
 //! The order is the contract: persist, then act, then speak.
 //!
