@@ -283,7 +283,7 @@ impl Failover {
         if self.hard.lineage.current.is_none() {
             let peer_has_lineage = peer.is_some_and(|peer| peer.lineage.current.is_some());
             let peer_has_data = peer.is_some_and(|peer| peer.copy == Copy::Unlabelled);
-            return match self.replicator.copy {
+            return match self.copy() {
                 Copy::Empty if peer_has_lineage || peer_has_data => {
                     Err(format!("this copy is empty, {peer_name} has the data; type: {theirs}"))
                 }

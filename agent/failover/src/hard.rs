@@ -45,6 +45,9 @@ pub struct HardState {
     /// The id that the root marker may still carry, because `lineage.current` changed and the new marker is not
     /// known to be durable.
     pub marker_before: Option<LineageId>,
+    /// The roots were empty when they were first marked; counts only while there is no lineage.
+    #[serde(default)]
+    pub was_empty: bool,
     /// The copy is one state that the application once could have seen. False from the first to the last byte of a
     /// resync, and after an error of fsync or syncfs.
     pub consistent: bool,

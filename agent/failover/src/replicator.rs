@@ -71,12 +71,28 @@ impl Failover {
         self.replicator.knows_inflight = knows_inflight;
         self.timers.cancel(Timer::Retry);
         self.unblock();
+        if copy == Copy::Unknown && self.hard.lineage.current.is_none() && self.hard.marker_before.is_some() {
+            // The first marker was to be written, and was not: examined again as a copy without one.
+            self.hard.marker_before = None;
+            self.replicator = Replicator::default();
+            return;
+        }
         if copy == Copy::Known
             && let Some(current) = self.hard.lineage.current
             && self.hard.marker_before.is_some()
             && self.hard.lineage.base.is_none_or(|_| self.hard.lineage.settled)
         {
             self.mark(current);
+        }
+    }
+
+    /// Condition of the copy. Marked, but without a lineage: what was about to be served first is what it was.
+    pub(crate) const fn copy(&self) -> Copy {
+        match self.replicator.copy {
+            Copy::Known if self.hard.lineage.current.is_none() && !self.hard.target => {
+                if self.hard.was_empty { Copy::Empty } else { Copy::Unlabelled }
+            }
+            copy => copy,
         }
     }
 
@@ -119,10 +135,13 @@ impl Failover {
 
     pub(crate) fn apply_marked(&mut self, lineage: LineageId) {
         self.replicator.marked = Some(lineage);
-        if self.mode == Mode::Target && self.replicator.mark_asked == Some(lineage) {
+        if self.replicator.mark_asked != Some(lineage) {
+            return;
+        }
+        if self.hard.marker_before == Some(lineage) {
             self.replicator.copy = Copy::Known;
         }
-        if self.replicator.mark_asked == Some(lineage) && self.hard.lineage.current == Some(lineage) {
+        if self.hard.lineage.current == Some(lineage) {
             // Written with the next hard state: an older one only accepts one marker more.
             self.hard.marker_before = None;
             self.replicator.copy = Copy::Known;

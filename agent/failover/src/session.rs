@@ -396,6 +396,9 @@ impl Failover {
             self.mark_paired();
             return true;
         }
+        if self.replicator.copy != Copy::Known {
+            return self.label_target();
+        }
         let (history, term) = (peer.lineage.history.clone(), peer.term);
         // The source is not past the lineage change that this meeting brought.
         let past = match peer.mode {

@@ -11,7 +11,7 @@ use crate::hard::Role;
 use crate::lineage::LineageId;
 use crate::session::{give_up_unsettled, remember};
 use crate::timer::Timer;
-use crate::view::{Mode, Plan};
+use crate::view::{Copy, Mode, Plan};
 
 /// Why going on alone may be settled without the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,7 +157,11 @@ impl Failover {
             return false;
         }
         self.open_journal(current);
-        if self.replicator.journal != Some(current) {
+        if settling.fresh.is_some() && self.mark_first(current) {
+            return true;
+        }
+        let marked = settling.fresh.is_none() || self.replicator.marked == Some(current);
+        if self.replicator.journal != Some(current) || !marked {
             return self.ask_arbiter();
         }
         match settling.recorded {
@@ -191,18 +195,29 @@ impl Failover {
         }
     }
 
+    /// A lineage that stands on nothing is written to the roots before hard state names it: a copy whose marker may be
+    /// absent could not be told from a foreign one.
+    fn mark_first(&mut self, goal: LineageId) -> bool {
+        if self.replicator.mark_asked == Some(goal) {
+            return false;
+        }
+        self.hard.marker_before = Some(goal);
+        self.hard.was_empty = self.copy() == Copy::Empty;
+        self.persist();
+        self.mark(goal);
+        true
+    }
+
     fn record_settled(&mut self, settling: Settling) {
         if let Some(abandoned) = self.conceded_to_me().flatten() {
             remember(&mut self.hard.lineage, [abandoned]);
         }
         if let Some(fresh) = settling.fresh {
             give_up_unsettled(&mut self.hard.lineage);
-            let first = self.hard.lineage.current.is_none();
             self.hard.lineage.current.get_or_insert(fresh.root);
             self.branch(fresh.new);
-            if first {
-                self.hard.marker_before = None;
-            }
+            self.hard.marker_before = None;
+            self.replicator.copy = Copy::Known;
             self.hard.lineage.forced = settling.cause == Cause::Forced;
             self.hard.consistent = true;
             self.hard.outdated = false;

@@ -68,8 +68,9 @@ impl Failover {
     fn adopt(&mut self, adopted: Adopted) {
         let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight, contact } = adopted;
         self.peer.adopt(contact, self.now, self.config.timeout);
-        self.replicator =
-            Replicator { process: Process::Ready, copy, knows_inflight, ..Replicator::default() };
+        // One that was not told yet what to examine is told again.
+        let process = if copy == Copy::Unexamined { Process::Off } else { Process::Ready };
+        self.replicator = Replicator { process, copy, knows_inflight, ..Replicator::default() };
         self.service.mounted = mounted;
         self.service.addresses = self.config.has_addresses;
         let lineage = self.hard.lineage.clone();

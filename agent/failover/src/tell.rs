@@ -22,7 +22,7 @@ impl Failover {
             serving: self.serving(),
             role: hard.role,
             term: hard.term,
-            copy: if self.ready() { self.replicator.copy } else { Copy::Unexamined },
+            copy: if self.ready() { self.copy() } else { Copy::Unexamined },
             consistent: self.hard.consistent && hard.consistent,
             outdated: hard.outdated,
             target: hard.target,

@@ -16,7 +16,7 @@ pub enum Request {
 }
 
 /// The record, and who can reach it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Witness {
     pub record: Option<LineageId>,
     pub unreachable: [bool; 2],

@@ -9,7 +9,7 @@ use super::World;
 use super::host::Writes;
 
 /// Knows what was promised to the application.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Oracle {
     /// Acknowledged, and not excused by a loss that DESIGN allows.
     pub acked: Writes,

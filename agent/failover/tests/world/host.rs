@@ -6,14 +6,14 @@ use safe_failover::action::ScriptRun;
 use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
 use safe_failover::hard::Role;
 use safe_failover::lineage::LineageId;
-use safe_failover::view::{Plan, SessionId, View};
+use safe_failover::view::{Copy, Plan, SessionId, View};
 use safe_failover::{Action, Config, Failover, HardState, Time};
 
 /// Written objects, one bit each.
 pub type Writes = u128;
 
 /// The agent process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Agent {
     pub core: Failover,
     /// What every heartbeat says.
@@ -47,7 +47,7 @@ pub struct Stream {
 }
 
 /// The replicator process.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Replicator {
     pub mounted: bool,
     pub settled: Option<LineageId>,
@@ -56,7 +56,8 @@ pub struct Replicator {
     pub ops: Vec<Op>,
     pub journal: Option<LineageId>,
     pub wrote_alone: Option<LineageId>,
-    pub examined: bool,
+    /// As examined; none: not yet.
+    pub copy: Option<Copy>,
     pub knows: bool,
     pub in_step: bool,
     /// What it says on every lan while the agent is gone: as it was, and once it has fenced itself.
@@ -77,7 +78,7 @@ impl Replicator {
 }
 
 /// What survives every process.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Disk {
     pub hard: HardState,
     pub marker: Option<LineageId>,
@@ -100,7 +101,7 @@ pub struct Disk {
     pub failed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Host {
     pub config: Config,
     pub up: bool,

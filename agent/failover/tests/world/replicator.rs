@@ -43,6 +43,7 @@ impl World {
             ReplicatorCommand::OpenJournal(lineage) => self.open_journal(host, lineage),
             ReplicatorCommand::Mark(lineage) => {
                 self.hosts[host].disk.marker = Some(lineage);
+                self.edit(host, |replicator| replicator.copy = Some(Copy::Known));
                 self.report(host, ReplicatorEvent::Marked(lineage));
             }
             ReplicatorCommand::Join { session, role, plan } => self.join(host, session, role, plan),
@@ -95,7 +96,7 @@ impl World {
             Some(_) | None => Copy::Unknown,
         };
         let Some(replicator) = &mut machine.replicator else { return };
-        replicator.examined = true;
+        replicator.copy = Some(copy);
         let knows_inflight = replicator.knows;
         self.report(host, ReplicatorEvent::Ready { copy, knows_inflight });
     }

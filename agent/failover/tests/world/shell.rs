@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use safe_failover::action::{ReplicatorCommand, Script, ScriptRun};
 use safe_failover::event::{Adopted, Command, ReplicatorEvent};
-use safe_failover::view::Copy;
 use safe_failover::{Action, Event, Failover, Time};
 
 use super::arbiter::Request;
@@ -26,20 +25,18 @@ impl World {
         machine.peer_sent = None;
         machine.report_at = Time::default();
         let adopted =
-            machine.replicator.as_ref().filter(|replicator| replicator.examined).map(|replicator| Adopted {
-                mounted: replicator.mounted,
-                session: replicator.stream.as_ref().map(|stream| (stream.id, stream.role)),
-                in_step: replicator.in_step,
-                settled: replicator.settled,
-                fenced: replicator.fenced,
-                copy: Copy::Known,
-                knows_inflight: replicator.knows,
-                contact: Some(replicator.contact()),
-            });
-        if adopted.is_none() && machine.replicator.is_some() {
-            self.end_replicator(host, false);
-        }
-        let machine = &mut self.hosts[host];
+            machine.replicator.as_ref().and_then(|replicator| Some((replicator, replicator.copy?))).map(
+                |(replicator, copy)| Adopted {
+                    mounted: replicator.mounted,
+                    session: replicator.stream.as_ref().map(|stream| (stream.id, stream.role)),
+                    in_step: replicator.in_step,
+                    settled: replicator.settled,
+                    fenced: replicator.fenced,
+                    copy,
+                    knows_inflight: replicator.knows,
+                    contact: Some(replicator.contact()),
+                },
+            );
         let core = Failover::new(config, machine.disk.hard.clone());
         machine.agent = Some(Agent { core, told: None, batch: [].into(), tick: None, script: None });
         let life = machine.agent_life;

@@ -116,6 +116,7 @@ pub struct Chance {
     pub mid_batch: u64,
 }
 
+#[derive(Clone)]
 pub struct World {
     pub now: Time,
     pub hosts: [Host; 2],
@@ -218,7 +219,7 @@ impl World {
     }
 
     /// The next happening, if there is one before the end.
-    fn step(&mut self, end: Time) -> Result<bool, String> {
+    pub fn step(&mut self, end: Time) -> Result<bool, String> {
         const TOO_MANY: u32 = 5000;
         let Some((&(at, sequence), _)) = self.queue.first_key_value() else { return Ok(false) };
         if at > end.0 {
