@@ -145,9 +145,10 @@ impl Draining<'_> {
             let size = local::size_of(file.as_fd()).map_err(failed)?;
             if at >= size {
                 if range.end < u64::MAX {
-                    // What was cut off has a mark that reaches to the end.
-                    self.clear(at..range.end);
-                    return Ok(());
+                    if self.beyond(file, at..range.end)? {
+                        return Ok(());
+                    }
+                    continue;
                 }
                 if self.tail(file, at)? {
                     return Ok(());
@@ -165,6 +166,18 @@ impl Draining<'_> {
             at = end;
         }
         Ok(())
+    }
+
+    /// Forgets marks behind the end of the file: what was cut off has a mark that reaches to the end of all. False:
+    /// the file has grown into the range, which the application may have marked again.
+    fn beyond(&self, file: &OwnedFd, range: Range<u64>) -> Step<bool> {
+        let _held = self.hold(range.start, u64::MAX);
+        let (size, _) = self.size_and_time(file)?;
+        if size > range.start {
+            return Ok(false);
+        }
+        self.clear(range);
+        Ok(true)
     }
 
     /// Sends the size; false: the file has grown beyond `from`.
