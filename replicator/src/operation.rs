@@ -199,10 +199,10 @@ impl Engine {
         let stamp = Number(session.serial << SERIAL | number.0);
         let local = match remote {
             // Part of the content may have been written there.
-            Err(error) if op.payload() > 0 => Err(error),
+            Err(error) if op.may_end_halfway() => Err(error),
             _ => self.carry_out(stamp, op),
         };
-        if local == remote && (local.is_ok() || op.payload() == 0) {
+        if local == remote && (local.is_ok() || !op.may_end_halfway()) {
             session.carried_out(number);
             if let Op::Create { id, .. } = op
                 && let Ok(node) = self.nodes.get(*id)
@@ -242,7 +242,7 @@ impl Engine {
         });
         match remote {
             // Not done here: decide again, without the other node.
-            Err(_) if op.payload() > 0 => Attempt::Again,
+            Err(_) if op.may_end_halfway() => Attempt::Again,
             _ => Attempt::Differ(local),
         }
     }

@@ -323,6 +323,12 @@ impl Op {
         }
     }
 
+    /// An error may leave a part of it done, another part on each node; the others are done or not.
+    #[must_use]
+    pub const fn may_end_halfway(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Copy { .. } | Self::Allocate { .. })
+    }
+
     /// Bytes of content it carries.
     #[must_use]
     pub fn payload(&self) -> usize {
