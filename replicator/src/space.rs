@@ -44,14 +44,16 @@ impl Space {
         privileged: bool,
     ) -> Result<(), Errno> {
         let Some((needed, inodes)) = need(op) else { return Ok(()) };
-        if self.roomy.lock().get(&root.index).is_some_and(|at| at.elapsed() < BELIEVED) {
+        // One large request may need more than what counts as plenty.
+        let small = needed <= HEADROOM / 4;
+        if small && self.roomy.lock().get(&root.index).is_some_and(|at| at.elapsed() < BELIEVED) {
             return Ok(());
         }
         let s = rustix::fs::fstatvfs(&root.directory)?;
         let free = if privileged { s.f_bfree } else { s.f_bavail }.saturating_mul(s.f_frsize);
         // Some filesystems make inodes as they are needed, and say that there are none.
         let (files, total) = (s.f_ffree, s.f_files);
-        if free >= HEADROOM && (total == 0 || files >= INODES) {
+        if free >= needed.saturating_add(HEADROOM) && (total == 0 || files >= INODES) {
             self.roomy.lock().insert(root.index, Boottime::now());
             return Ok(());
         }
