@@ -296,7 +296,8 @@ fn tick(member: &Member, session: &Session, connection: &Connection, pace: &mut 
     if oldest > settings.slow_timeout {
         return Err(format!("the other node has not done an operation for {} ms", oldest.as_millis()));
     }
-    for id in member.take_released(session.serial) {
+    // This thread must never wait for room: it is the one that makes it.
+    for id in member.take_released(session.serial, session.room() / 2) {
         if let Ok((number, _)) = session.send(&Op::Unbind { id }, &[]) {
             session.carried_out(number);
         }

@@ -134,8 +134,8 @@ impl Handler for Files {
         }
         let node = self.node(request.node)?;
         match request.operation {
-            Operation::Write { handle, offset, data, flags, cached: _, kill_privileges } => {
-                self.write(&node, handle, offset, data, flags, kill_privileges)
+            Operation::Write { offset, data, flags, kill_privileges } => {
+                self.write(&node, offset, data, flags, kill_privileges)
             }
             Operation::Read { handle, offset, size } => self.read(handle, offset, size),
             Operation::GetAttributes => self.attributes(&node).map(Reply::Attributes),

@@ -358,8 +358,8 @@ impl Member {
 
     /// What the other side may forget.
     #[must_use]
-    pub fn take_released(&self, serial: u64) -> Vec<ObjectId> {
-        self.engine.nodes.take_released(serial)
+    pub fn take_released(&self, serial: u64, most: usize) -> Vec<ObjectId> {
+        self.engine.nodes.take_released(serial, most)
     }
 
     /// For how long the agent has been gone.

@@ -212,11 +212,13 @@ impl Nodes {
         }
     }
 
-    /// What was released since the last call and was known to the other node in the session with this serial.
+    /// Some of what was released and is known to the other node in the session with this serial.
     #[must_use]
-    pub fn take_released(&self, serial: u64) -> Vec<ObjectId> {
-        let released = std::mem::take(&mut *self.released.lock());
-        released.into_iter().filter(|(bound, _)| *bound == serial).map(|(_, id)| id).collect()
+    pub fn take_released(&self, serial: u64, most: usize) -> Vec<ObjectId> {
+        let mut released = self.released.lock();
+        released.retain(|(bound, _)| *bound == serial);
+        let rest = released.len().saturating_sub(most);
+        released.drain(rest..).map(|(_, id)| id).collect()
     }
 
     /// Forgets everything but the roots: the mounts are gone, or the session is.

@@ -203,6 +203,12 @@ impl Session {
         valid.then_some(pending.since)
     }
 
+    /// How many more numbered frames may be under way.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        MOST_PENDING.saturating_sub(self.inner.lock().pending.len())
+    }
+
     /// Every operation was acknowledged and carried out here.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -39,7 +39,6 @@ impl Files {
     pub(super) fn write(
         &self,
         node: &Arc<Node>,
-        handle: u64,
         offset: u64,
         data: Bytes,
         flags: u32,
@@ -60,7 +59,6 @@ impl Files {
             let whole = flags & libc::O_SYNC.cast_unsigned() == libc::O_SYNC.cast_unsigned();
             self.engine.sync(node, !whole)?;
         }
-        let _ = handle;
         Ok(Reply::Written(written))
     }
 

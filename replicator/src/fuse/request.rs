@@ -117,13 +117,11 @@ pub enum Operation {
         offset: u64,
         size: u32,
     },
-    /// `cached`: write-back of a shared mapping, whose handle may be any open one of the file.
+    /// Also the write-back of a shared mapping: which open file it comes through does not matter.
     Write {
-        handle: u64,
         offset: u64,
         data: Bytes,
         flags: u32,
-        cached: bool,
         kill_privileges: bool,
     },
     StatFs,
@@ -245,18 +243,13 @@ fn parse_handle(code: u32, mut f: Fields) -> Option<Operation> {
             plus: code == opcode::READDIRPLUS,
         },
         opcode::WRITE => {
-            let (handle, offset, size, how) = (f.u64()?, f.u64()?, f.u32()?, f.u32()?);
+            f.skip(8)?;
+            let (offset, size, how) = (f.u64()?, f.u32()?, f.u32()?);
             f.skip(8)?;
             let flags = f.u32()?;
             f.skip(4)?;
-            Operation::Write {
-                handle,
-                offset,
-                data: f.take(size as usize)?,
-                flags,
-                cached: how & wire::WRITE_CACHE != 0,
-                kill_privileges: how & wire::WRITE_KILL_SUIDGID != 0,
-            }
+            let kill_privileges = how & wire::WRITE_KILL_SUIDGID != 0;
+            Operation::Write { offset, data: f.take(size as usize)?, flags, kill_privileges }
         }
         opcode::RELEASE => Operation::Release { handle: f.u64()? },
         opcode::RELEASEDIR => Operation::ReleaseDirectory { handle: f.u64()? },

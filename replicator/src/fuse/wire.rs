@@ -78,7 +78,6 @@ pub(super) mod valid {
     pub(crate) const KILL_SUIDGID: u32 = 1 << 11;
 }
 
-pub(super) const WRITE_CACHE: u32 = 1;
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1;
 pub(super) const FSYNC_DATA_ONLY: u32 = 1;
