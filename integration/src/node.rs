@@ -146,11 +146,14 @@ impl Node {
         options.join(" ")
     }
 
-    /// FUSE mounts of the host.
+    /// FUSE mounts on the host's own disk; this machine's are there besides, and none of ours.
     pub fn fuse_mounts(&self) -> Result<Vec<String>> {
         let table = std::fs::read_to_string(format!("/proc/{}/mounts", self.init()?))?;
-        let fuse =
-            table.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("fuse.")));
+        let fuse = table.lines().filter(|line| {
+            let mut words = line.split(' ').skip(1);
+            words.next().is_some_and(|place| place.starts_with("/srv/"))
+                && words.next().is_some_and(|kind| kind.starts_with("fuse."))
+        });
         Ok(fuse.map(str::to_owned).collect())
     }
 }
