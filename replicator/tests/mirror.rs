@@ -1,6 +1,14 @@
 //! Two real replicator processes, real mounts, real TLS on the loopback, driven through their control sockets.
 
-#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a wrong assumption is a failed test"
+)]
 
 #[path = "mirror/agentless.rs"]
 mod agentless;
@@ -16,7 +24,11 @@ mod everyday;
 mod node;
 #[path = "mirror/pair.rs"]
 mod pair;
+#[path = "resync/random.rs"]
+mod random;
 #[path = "mirror/refused.rs"]
 mod refused;
 #[path = "mirror/speed.rs"]
 mod speed;
+#[path = "mirror/trees.rs"]
+mod trees;
