@@ -6,7 +6,7 @@ use crate::event::Command;
 use crate::failover::Failover;
 use crate::hard::{Desired, Role};
 use crate::meeting::Outcome;
-use crate::procedure::Posture;
+use crate::posture::Posture;
 use crate::settle::Cause;
 use crate::start::Goal;
 use crate::view::{Copy, Mode};

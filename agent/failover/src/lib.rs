@@ -19,6 +19,7 @@ pub mod lineage;
 mod loss;
 pub mod meeting;
 mod peer;
+mod posture;
 mod procedure;
 mod replicator;
 mod rights;

@@ -8,57 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::action::{Action, ReplicatorCommand, Script, ScriptRun, State};
+use crate::action::{Action, ReplicatorCommand, Script, ScriptRun};
 use crate::failover::Failover;
 use crate::hard::Role;
+use crate::posture::{Posture, Step, plan, script_name, stop_of, stopping};
 use crate::replicator::Process;
 use crate::timer::Timer;
-
-/// What of the module is active on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Posture {
-    /// Nothing; after `poststop`.
-    #[default]
-    Down,
-    /// Nothing; after `prestart`.
-    Idle,
-    /// The scripts of a secondary.
-    Second,
-    /// Mounted, addresses, the scripts of a primary.
-    Prim,
-    /// As `Prim`, and those of both roles.
-    Alone,
-}
-
-impl Posture {
-    pub(crate) const fn serves(self) -> bool {
-        matches!(self, Self::Prim | Self::Alone)
-    }
-
-    const fn state(self) -> State {
-        match self {
-            Self::Down => State::Stop,
-            Self::Idle => State::Wait,
-            Self::Second => State::Second,
-            Self::Prim => State::Prim,
-            Self::Alone => State::Alone,
-        }
-    }
-}
-
-/// One step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Step {
-    Mount,
-    Raise,
-    Drop,
-    Kill,
-    Unmount,
-    /// Freeze replies, remove addresses, kill processes: all at once.
-    Cut,
-    Run(Script),
-    Force(Script),
-}
 
 /// What must still be heard before the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -128,105 +83,6 @@ impl Service {
             || self.leftovers
             || self.procedure.as_ref().is_some_and(|procedure| procedure.to.serves())
     }
-}
-
-const fn stop_of(script: Script) -> Option<Script> {
-    match script {
-        Script::StartPrim => Some(Script::StopPrim),
-        Script::StartBoth => Some(Script::StopBoth),
-        Script::StartSecond => Some(Script::StopSecond),
-        Script::StartSec => Some(Script::StopSec),
-        Script::Prestart
-        | Script::StopPrim
-        | Script::StopBoth
-        | Script::StopSecond
-        | Script::StopSec
-        | Script::Transition
-        | Script::Poststop => None,
-    }
-}
-
-/// Stop scripts gracefully in this order, then once more with `force`.
-fn stopping(scripts: &[Script]) -> impl Iterator<Item = Step> + use<> {
-    let twice: Vec<Step> = scripts
-        .iter()
-        .map(|script| Step::Run(*script))
-        .chain(scripts.iter().map(|script| Step::Force(*script)))
-        .collect();
-    twice.into_iter()
-}
-
-/// The steps from one posture to another, in the model product's order.
-fn plan(from: Posture, to: Posture, both: bool) -> VecDeque<Step> {
-    use Script::{
-        Poststop, Prestart, StartBoth, StartPrim, StartSec, StartSecond, StopBoth, StopPrim, StopSec,
-        StopSecond, Transition,
-    };
-    use Step::{Drop, Kill, Mount, Raise, Run, Unmount};
-    let mut steps = VecDeque::new();
-    let start_both = (!both).then_some(Run(StartBoth));
-    match (from, to) {
-        (Posture::Down, Posture::Down)
-        | (Posture::Idle, Posture::Idle)
-        | (Posture::Second, Posture::Second)
-        | (Posture::Prim, Posture::Prim)
-        | (Posture::Alone, Posture::Alone) => {}
-        (Posture::Down, Posture::Idle) => steps.push_back(Run(Prestart)),
-        (Posture::Down, Posture::Second | Posture::Prim | Posture::Alone) => {
-            steps.push_back(Run(Prestart));
-            steps.extend(plan(Posture::Idle, to, both));
-        }
-        (Posture::Idle, Posture::Down) => steps.extend([Run(Poststop), Run(Transition)]),
-        (Posture::Idle, Posture::Second) => {
-            steps.push_back(Run(Transition));
-            steps.extend(start_both);
-            steps.extend([Run(StartSecond), Run(StartSec)]);
-        }
-        (Posture::Idle, Posture::Prim | Posture::Alone) => {
-            steps.extend([Mount, Raise, Run(Transition)]);
-            steps.extend(start_both);
-            steps.push_back(Run(StartPrim));
-            steps.extend((to == Posture::Alone).then_some(Run(StartSec)));
-        }
-        (Posture::Second, Posture::Alone) => {
-            steps.extend([Mount, Raise]);
-            steps.extend(stopping(&[StopSecond]));
-            steps.extend([Run(Transition), Run(StartPrim)]);
-        }
-        (Posture::Second, Posture::Prim) => {
-            steps.extend([Mount, Raise]);
-            steps.extend(stopping(&[StopSec, StopSecond]));
-            steps.extend([Run(Transition), Run(StartPrim)]);
-        }
-        (Posture::Prim, Posture::Alone) => steps.extend([Run(Transition), Run(StartSec)]),
-        (Posture::Alone, Posture::Prim) => {
-            steps.extend(stopping(&[StopSec]));
-            steps.push_back(Run(Transition));
-        }
-        (Posture::Second, Posture::Idle) => {
-            steps.extend(stopping(&[StopSec, StopSecond, StopBoth]));
-            steps.extend([Kill, Run(Transition)]);
-        }
-        (Posture::Prim, Posture::Idle) => {
-            steps.push_back(Drop);
-            steps.extend(stopping(&[StopPrim, StopBoth]));
-            steps.extend([Kill, Unmount, Run(Transition)]);
-        }
-        (Posture::Alone, Posture::Idle) => {
-            steps.push_back(Drop);
-            steps.extend(stopping(&[StopSec, StopPrim, StopBoth]));
-            steps.extend([Kill, Unmount, Run(Transition)]);
-        }
-        (Posture::Second | Posture::Prim | Posture::Alone, Posture::Down) => {
-            steps.extend(plan(from, Posture::Idle, both));
-            steps.extend(plan(Posture::Idle, Posture::Down, false));
-        }
-        (Posture::Prim | Posture::Alone, Posture::Second) => {
-            steps.extend(plan(from, Posture::Idle, both));
-            steps.extend(plan(Posture::Idle, Posture::Second, false));
-        }
-    }
-    steps
 }
 
 impl Failover {
@@ -566,21 +422,5 @@ impl Failover {
             self.service.failure = Some(format!("{name} failed: {reason}"));
             self.service.start_failed = true;
         }
-    }
-}
-
-const fn script_name(script: Script) -> &'static str {
-    match script {
-        Script::Prestart => "prestart",
-        Script::StartPrim => "start_prim",
-        Script::StopPrim => "stop_prim",
-        Script::StartBoth => "start_both",
-        Script::StopBoth => "stop_both",
-        Script::StartSecond => "start_second",
-        Script::StopSecond => "stop_second",
-        Script::StartSec => "start_sec",
-        Script::StopSec => "stop_sec",
-        Script::Transition => "transition",
-        Script::Poststop => "poststop",
     }
 }

@@ -92,7 +92,12 @@ impl Failover {
             Copy::Known if self.hard.lineage.current.is_none() && !self.hard.target => {
                 if self.hard.was_empty { Copy::Empty } else { Copy::Unlabelled }
             }
-            copy => copy,
+            copy @ (Copy::Unexamined
+            | Copy::Empty
+            | Copy::Unlabelled
+            | Copy::Known
+            | Copy::Unknown
+            | Copy::Edited) => copy,
         }
     }
 

@@ -9,8 +9,8 @@ use crate::failover::Failover;
 use crate::hard::Role;
 use crate::lineage::{HISTORY_LIMIT, Lineage, LineageId};
 use crate::meeting::{Outcome, meet};
-use crate::procedure::Posture;
-use crate::settle::Cause;
+use crate::posture::Posture;
+use crate::settle::{Arbiter, Cause};
 use crate::timer::Timer;
 use crate::view::{Copy, Entered, Mode, Plan, SessionId, View};
 
@@ -222,6 +222,7 @@ impl Failover {
         self.offer = None;
         self.fenced_because = None;
         self.retired = false;
+        self.arbiter = Arbiter::default();
         self.timers.set(Timer::Patience, self.now + self.config.timeout * 2);
     }
 

@@ -6,7 +6,7 @@ use crate::event::Adopted;
 use crate::failover::Failover;
 use crate::hard::{Desired, Role};
 use crate::meeting::Outcome;
-use crate::procedure::Posture;
+use crate::posture::Posture;
 use crate::replicator::{Process, Replicator};
 use crate::session::{Session, effective_current};
 use crate::settle::{Cause, Settling};

@@ -4,7 +4,7 @@ use crate::action::{Phase, State, Status};
 use crate::config::{ArbiterKind, Side};
 use crate::failover::Failover;
 use crate::meeting::{Outcome, Question};
-use crate::procedure::Posture;
+use crate::posture::Posture;
 use crate::replicator::Process;
 use crate::start::Goal;
 use crate::view::{Copy, Mode, Plan};

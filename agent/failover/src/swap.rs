@@ -5,7 +5,7 @@ use crate::action::ReplicatorCommand;
 use crate::config::DefaultPrimary;
 use crate::failover::Failover;
 use crate::hard::Role;
-use crate::procedure::Posture;
+use crate::posture::Posture;
 use crate::start::Goal;
 use crate::timer::Timer;
 use crate::view::Mode;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use safe_failover::Time;
 use safe_failover::action::{Phase, State};
-use safe_failover::config::{ArbiterKind, DefaultPrimary, Side};
+use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side};
 use safe_failover::event::{Command, ReplicatorEvent};
 use world::random::Random;
 use world::{Chance, Happening, World};
@@ -118,6 +118,7 @@ enum Act {
     ScriptsHang(usize, bool),
     MountFails(usize, bool),
     DiskFails(usize),
+    Force(usize),
     Swap,
     Command(usize, Command),
 }
@@ -135,6 +136,8 @@ struct Run {
     /// Every lan may be cut: where no lock arbiter is, that excuses much.
     may_cut: bool,
     may_fail_disk: bool,
+    /// A person forces things now and then.
+    forces: bool,
     repairs: Vec<(Time, Act)>,
 }
 
@@ -142,7 +145,13 @@ impl Run {
     fn new(seed: u64, verbose: bool) -> Self {
         let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xabcd);
         let lans = if random.percent(70) { 1 } else { 2 };
-        let arbiter = if random.percent(45) { ArbiterKind::Lock } else { ArbiterKind::None };
+        let arbiter = match random.below(20) {
+            0..=8 => ArbiterKind::Lock,
+            9 => ArbiterKind::Reachability,
+            _ => ArbiterKind::None,
+        };
+        let waits = random.percent(5);
+        let forces = random.percent(6);
         let rough = random.percent(40);
         let chance = Chance {
             local: Duration::from_millis(if rough { 60 } else { 5 }),
@@ -159,6 +168,9 @@ impl Run {
             config.agent_timeout = Duration::from_secs(5);
             config.max_loop = 1000;
             config.stop_timeout = Duration::from_secs(8);
+            if waits {
+                config.isolation = Isolation::Wait;
+            }
             if preferred {
                 config.default_primary = DefaultPrimary::Node(Side::Second);
             }
@@ -169,7 +181,7 @@ impl Run {
         let may_cut = arbiter == ArbiterKind::Lock || random.percent(20);
         let may_fail_disk = random.percent(15);
         let (faults, person, inconsistent, cut, repairs) = (0, false, false, false, Vec::new());
-        Self { world, random, faults, person, inconsistent, cut, may_cut, may_fail_disk, repairs }
+        Self { world, random, faults, person, inconsistent, cut, may_cut, may_fail_disk, forces, repairs }
     }
 
     fn play(&mut self) -> Result<(), String> {
@@ -212,7 +224,8 @@ impl Run {
                 if lost != 0 {
                     return Err(format!("I3: lost in the end: {lost:b}"));
                 }
-                return if self.random.percent(40) { self.survive() } else { Ok(()) };
+                let waits = self.world.hosts[0].config.isolation == Isolation::Wait && !self.world.lock();
+                return if self.random.percent(40) && !waits { self.survive() } else { Ok(()) };
             }
             if !self.obey()? {
                 return Err(format!("liveness: {}", self.describe()));
@@ -333,6 +346,7 @@ impl Run {
             17 | 18 => (Act::CutStream, Some(Act::HealStream)),
             19 | 20 => (Act::Command(host, Command::Stop), Some(Act::Command(host, Command::Start))),
             21..=23 => (Act::Swap, None),
+            24 if self.forces => (Act::Force(host), None),
             24 => (Act::Command(host, Command::StopStart), None),
             25 => (Act::KillReplicator(host), None),
             26 | 27 => (Act::ArbiterLost(host), Some(Act::ArbiterBack(host))),
@@ -423,6 +437,16 @@ impl Run {
                     world.forget_what_the_disk_took(host);
                     world.report(host, ReplicatorEvent::DiskFailed("fsync: I/O error".to_owned()));
                 }
+            }
+            Act::Force(host) => {
+                world.oracle.forced = true;
+                world.oracle.excused = true;
+                let command = if self.random.percent(60) {
+                    Command::Prim { force: true }
+                } else {
+                    Command::Second { full: false, force: true }
+                };
+                self.command(host, command);
             }
             Act::Swap => {
                 self.command(0, Command::Swap);

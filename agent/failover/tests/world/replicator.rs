@@ -384,6 +384,10 @@ impl World {
             self.after(Duration::from_millis(50), Happening::Copy { source, life, session, last });
             return;
         }
+        let done = self.hosts[source].replicator.as_ref().and_then(|replicator| replicator.stream.as_ref());
+        if done.is_some_and(|stream| stream.copied) {
+            return;
+        }
         let some = if last { Writes::MAX } else { self.random.bits() };
         let changed = self.repair(source, target, some);
         if !last {
