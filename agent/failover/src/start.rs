@@ -74,9 +74,9 @@ impl Failover {
         self.service.mounted = mounted;
         self.service.addresses = self.config.has_addresses;
         let lineage = self.hard.lineage.clone();
-        // A source that was unsettled in the middle of pairing is settled on disk still.
-        let pairing = session.is_some_and(|(_, role)| role == Role::Primary);
-        let alone = lineage.base.is_some() && lineage.settled && (settled == lineage.current || pairing);
+        // What is settled on disk counts, whatever the replicator was told last: in the middle of pairing it is told to
+        // hold to the session, although much may have been acknowledged alone.
+        let alone = lineage.base.is_some() && lineage.settled;
         if fenced || !self.wanted() || (!mounted && session.is_none()) || copy != Copy::Known {
             self.last_session = session.map(|(id, _)| id);
             self.give_up_adopted(session.is_some());
@@ -106,8 +106,10 @@ impl Failover {
             });
         }
         self.resume(mounted, alone);
-        if self.hard.offered {
-            // Whether the offer was taken is found at a meeting.
+        let role = self.hard.role;
+        let turning = self.session.as_ref().is_some_and(|session| session.role != role);
+        if self.hard.offered || turning {
+            // Roles were being exchanged: how far that went is found at a meeting.
             self.leave_session();
         }
         self.record(false, "took over the running replicator");
@@ -119,13 +121,8 @@ impl Failover {
             self.resume_service(Posture::Alone);
             self.resettle();
         } else if mounted {
-            // Paired, or going on alone was not in effect yet: whatever was recorded, nothing was acknowledged by it.
             self.mode = Mode::Primary;
             self.resume_service(Posture::Prim);
-            if self.hard.lineage.settled {
-                self.hard.lineage.settled = false;
-                self.persist();
-            }
             if self.hard.lineage.base.is_some() {
                 self.settling = Some(Settling { cause: Cause::Rules, recorded: None, fresh: None });
                 self.leave_session();

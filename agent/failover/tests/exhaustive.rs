@@ -120,13 +120,17 @@ fn finish(mut world: World, lasted: Duration) -> Result<(), String> {
 fn conclude(world: &mut World, lasted: Duration) -> Result<(), String> {
     world.run(lasted)?;
     repair(world);
-    world.run(Duration::from_millis(500))?;
-    for host in 0..2 {
-        if world.hosts[host].disk.hard.desired == safe_failover::hard::Desired::Stopped {
-            world.order(host, Command::Start);
+    for _ in 0..8 {
+        if world.run_until(Duration::from_secs(8), paired)? {
+            break;
+        }
+        for host in 0..2 {
+            if world.hosts[host].disk.hard.desired == safe_failover::hard::Desired::Stopped {
+                world.order(host, Command::Start);
+            }
         }
     }
-    if !world.run_until(Duration::from_secs(60), paired)? {
+    if !paired(world) {
         return Err(format!("no pair: {}", describe(world)));
     }
     let lost = world.oracle.acked & !(world.hosts[0].disk.data & world.hosts[1].disk.data);
@@ -253,6 +257,15 @@ fn follow(
     // The first fault comes at every step, those that follow now and then.
     let stride = if watch == SHORT { number("SAFED_STRIDE").unwrap_or(40) } else { 1 };
     for step in 0_u64.. {
+        let debug = std::env::var("SAFED_AT").ok();
+        let here = format!("{:?}", world.now.since(begun));
+        if watch != SHORT && debug.is_some_and(|at| at != here) {
+            match world.step(end) {
+                Ok(true) => continue,
+                Ok(false) => return None,
+                Err(why) => return Some(why),
+            }
+        }
         for &fault in faults.iter().filter(|_| step % stride == 0) {
             let mut fork = world.clone();
             inject(&mut fork, fault);
@@ -285,9 +298,11 @@ fn every_fault_at_every_step() {
     let depth = number("SAFED_DEPTH").unwrap_or(1);
     let forks = AtomicU64::new(0);
     let failures = std::sync::Mutex::new(Vec::new());
+    let only = std::env::var("SAFED_STORY").ok();
     let work: Vec<_> = [false, true]
         .into_iter()
         .flat_map(|lock| stories(lock).into_iter().map(move |s| (lock, s)))
+        .filter(|(_, story)| only.as_ref().is_none_or(|only| story.name == only))
         .collect();
     let queue = std::sync::Mutex::new(work);
     std::thread::scope(|scope| {
