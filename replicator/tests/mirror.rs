@@ -16,8 +16,12 @@ mod agentless;
 mod alone;
 #[path = "mirror/campaign.rs"]
 mod campaign;
+#[path = "mirror/catch_up.rs"]
+mod catch_up;
 #[path = "mirror/certificates.rs"]
 mod certificates;
+#[path = "mirror/conformance.rs"]
+mod conformance;
 #[path = "mirror/everyday.rs"]
 mod everyday;
 #[path = "mirror/node.rs"]
