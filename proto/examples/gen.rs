@@ -16,6 +16,12 @@ const FILES: [&str; 6] = [
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let check = std::env::args().any(|argument| argument == "--check");
+    let same = run(check)?;
+    Ok(if same || !check { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Generates, and installs unless it only checks; answers whether the committed code was the same.
+pub(crate) fn run(check: bool) -> Result<bool, Box<dyn std::error::Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let fresh = std::env::temp_dir().join(format!("safe-proto-gen-{}", std::process::id()));
     std::fs::create_dir_all(&fresh)?;
@@ -23,7 +29,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let committed = root.join("src/gen");
     let same = install(&fresh, &committed, check)?;
     std::fs::remove_dir_all(&fresh)?;
-    Ok(if same || !check { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(same)
 }
 
 fn generate(root: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {

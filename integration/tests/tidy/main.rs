@@ -67,14 +67,3 @@ fn nothing_is_left_for_later() {
 fn no_path_of_a_machine_is_in_a_file() {
     none(text::check_paths());
 }
-
-#[test]
-fn generated_code_is_that_of_the_proto_files() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let end = std::process::Command::new(cargo)
-        .args(["run", "--quiet", "--package", "safe-proto", "--example", "gen", "--", "--check"])
-        .current_dir(source::root())
-        .status()
-        .unwrap();
-    assert!(end.success(), "run `cargo run -p safe-proto --example gen` and commit the result");
-}
