@@ -161,6 +161,10 @@ impl Replica {
         }
         *self.configured.lock() = Some((settings, tls));
         self.reports.send(Report::Adopted(self.adopted()));
+        // Said again: an agent that died may not have heard it, or not have made it durable.
+        if let Some(lineage) = self.state.wrote_alone() {
+            self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
+        }
         Ok(())
     }
 

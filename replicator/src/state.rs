@@ -119,11 +119,16 @@ impl State {
     #[must_use]
     pub fn first_alone(&self) -> Option<u128> {
         let mut inner = self.inner.lock();
-        if inner.wrote_alone {
-            return None;
-        }
+        let lineage = inner.settled.filter(|_| !inner.wrote_alone)?;
         inner.wrote_alone = true;
-        inner.settled
+        Some(lineage)
+    }
+
+    /// The lineage under which operations were acknowledged alone, while they may be.
+    #[must_use]
+    pub fn wrote_alone(&self) -> Option<u128> {
+        let inner = self.inner.lock();
+        inner.settled.filter(|_| inner.wrote_alone)
     }
 
     /// Whatever waits gets an error: the mounts end. Or they begin, and may wait again.
