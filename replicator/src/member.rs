@@ -226,7 +226,7 @@ impl Member {
     fn resync(&self, session: &Arc<Session>, plan: u32, stop: &AtomicBool) {
         let progress = Progress::default();
         let throttle = Throttle::new(self.settings().bandwidth_limit);
-        let source = Source { engine: &self.engine, session };
+        let source = Source::new(&self.engine, session);
         let work = Resync::new(&source, &self.knowledge, &self.backing, &progress, &throttle, stop);
         let order = if plan == FULL { Plan::Full } else { Plan::Delta };
         let done = AtomicBool::new(false);

@@ -85,7 +85,7 @@ struct Held {
 }
 
 impl Held {
-    /// Waits for a change. Nothing of the operation has been done.
+    /// Waits for a change.
     ///
     /// # Errors
     /// The mounts end, or whoever asked was killed.
@@ -250,6 +250,7 @@ impl Engine {
     /// The application learns of a failure only when the other node cannot serve what it did: it is back in step for
     /// these changes, or this node goes on without it.
     fn await_repair(&self, lost: &Arc<Session>, changes: &[Change]) -> Result<(), Errno> {
+        let mut held = Held::default();
         loop {
             let (standing, mark) = self.state.standing();
             let repaired = match standing {
@@ -262,7 +263,7 @@ impl Engine {
             if repaired || self.state.settled().is_some() {
                 return Ok(());
             }
-            self.state.wait(mark)?;
+            held.wait(&self.state, mark)?;
         }
     }
 

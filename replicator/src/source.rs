@@ -1,7 +1,7 @@
 //! The source's session as the resync sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use safe_replication::dirty::Object;
@@ -26,15 +26,35 @@ pub struct Source<'a> {
     pub engine: &'a Engine,
     /// The session.
     pub session: &'a Arc<Session>,
+    /// Everything is held by this resync: it must not queue for a part behind an operation that waits for it.
+    holds_everything: AtomicBool,
 }
 
 struct Locked<'a> {
-    _guard: Guard<'a>,
+    _guard: Option<Guard<'a>>,
+    // Set to false when everything is given back.
+    everything: Option<&'a AtomicBool>,
     // A node that the kernel forgets must not come back under another id while its keys are held by this one.
     _nodes: Vec<Arc<Node>>,
 }
 
 impl Held for Locked<'_> {}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(everything) = self.everything {
+            everything.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Of this session.
+    #[must_use]
+    pub const fn new(engine: &'a Engine, session: &'a Arc<Session>) -> Self {
+        Self { engine, session, holds_everything: AtomicBool::new(false) }
+    }
+}
 
 impl Source<'_> {
     fn node(&self, object: &Object) -> Arc<Node> {
@@ -108,8 +128,17 @@ impl Link for Source<'_> {
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_> {
         // All at once, so that there is no deadlock.
         let mut nodes = Vec::new();
+        let all = keys.contains(&Key::Everything);
         let keys: Vec<key::Key> = keys.iter().map(|key| self.key(key, &mut nodes)).collect();
-        Box::new(Locked { _guard: self.engine.locks.hold(&keys), _nodes: nodes })
+        if self.holds_everything.load(Ordering::Acquire) {
+            return Box::new(Locked { _guard: None, everything: None, _nodes: nodes });
+        }
+        let guard = Some(self.engine.locks.hold(&keys));
+        if all {
+            self.holds_everything.store(true, Ordering::Release);
+        }
+        let everything = all.then_some(&self.holds_everything);
+        Box::new(Locked { _guard: guard, everything, _nodes: nodes })
     }
 
     fn bound(&self, object: &Object) -> Option<ObjectId> {
@@ -163,5 +192,53 @@ impl Link for Source<'_> {
 
     fn waiting(&self) -> usize {
         self.engine.locks.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safe_proto::replication::Directory;
+    use safe_replication::key::Keys;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::knowledge::Knowledge;
+    use crate::node::Nodes;
+    use crate::session::SessionName;
+    use crate::state::State;
+
+    #[test]
+    fn who_holds_everything_does_not_queue_behind_those_who_wait_for_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().display().to_string();
+        let directory = Directory { path, exclude: Vec::new(), ack_disk: false };
+        let backing = crate::prepare::open(&[directory]).expect("usable");
+        let root = backing.roots[0].object.clone();
+        let nodes = Arc::new(Nodes::new(backing));
+        let knowledge = Arc::new(Knowledge::new(place.path()));
+        let engine = Engine::new(nodes, State::new(), knowledge, Arc::default());
+        let (outgoing, _frames) = mpsc::channel(1);
+        let session = Session::new(1, SessionName { first: 1, second: 2 }, outgoing);
+        let source = Source::new(&engine, &session);
+        let name = Key::Name { dir: root, name: Bytes::from_static(b"n") };
+        std::thread::scope(|scope| {
+            let everything = source.lock(&[Key::Everything]);
+            let waiter = scope.spawn(|| {
+                let mut keys = Keys::of(&[key::Key::name(1, b"n")]);
+                keys.push_any();
+                drop(engine.locks.hold(keys.as_slice()));
+            });
+            while engine.locks.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            drop(source.lock(std::slice::from_ref(&name)));
+            assert!(!waiter.is_finished());
+            drop(everything);
+            waiter.join().expect("it goes on");
+        });
+        // Afterwards a part is held by itself again.
+        let held = source.lock(&[name]);
+        assert!(!source.holds_everything.load(Ordering::Acquire));
+        drop(held);
     }
 }
