@@ -15,7 +15,8 @@ pub trait Link: Sync {
     /// all of them. Refused: that one and those after it may not have been applied.
     fn submit(&self, ops: Vec<Op>) -> Result<(), Failure>;
 
-    /// Hold these keys until the guard is dropped: no operation of the application that touches them is between its
+    /// Hold these keys until the guard is dropped; one set at a time in each thread, and none while [`Key::Everything`]
+    /// is held: no operation of the application that touches them is between its
     /// mark or decision and the end of its local change.
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_>;
 

@@ -8,9 +8,10 @@ use rustix::io::Errno;
 use safe_replication::dirty::{Kind, Object, Place};
 use safe_replication::op::ObjectId;
 
-use super::link::Key;
+use super::link::{Held, Key};
 use super::{Resync, Step, Trouble, local};
 use crate::backing::{Found, Root};
+use crate::knowledge::Stage;
 
 /// A directory that was found again by its handle.
 pub(super) struct Dir {
@@ -51,7 +52,7 @@ impl Resync<'_> {
         let mut at = root.object.clone();
         let mut open: Option<OwnedFd> = None;
         for name in &dir.path {
-            let _held = self.link.lock(&[Key::Name { dir: at.clone(), name: name.clone() }]);
+            let _held = self.hold_name(&at, name);
             let parent = open.as_ref().map_or(root.directory.as_fd(), |open| open.as_fd());
             let found = self.look_up(root, parent, name)?;
             id = match self.link.bound(&found.object) {
@@ -101,12 +102,19 @@ impl Resync<'_> {
     fn bind_at(&self, root: &Root, dir: &Dir, name: &[u8], object: &Object) -> Step<Option<ObjectId>> {
         let parent = self.reach_dir(dir)?;
         let name = Bytes::copy_from_slice(name);
-        let _held = self.link.lock(&[Key::Name { dir: dir.object.clone(), name: name.clone() }]);
+        let _held = self.hold_name(&dir.object, &name);
         match root.look_up(dir.open.as_fd(), &name) {
             Ok(found) if found.object == *object => Ok(Some(self.link.bind(parent, &name, object)?)),
             Ok(_) | Err(Errno::NOENT | Errno::STALE) => Ok(None),
             Err(errno) => Err(Trouble::local(&local::display(root, &dir.path), errno)),
         }
+    }
+
+    /// While names may differ nothing of the application goes by names that are bound, and everything may be held here
+    /// already: an operation that waits for that would be waited for.
+    fn hold_name(&self, dir: &Object, name: &Bytes) -> Option<Box<dyn Held + '_>> {
+        let aligned = self.knowledge.stage() == Stage::Aligned;
+        aligned.then(|| self.link.lock(&[Key::Name { dir: dir.clone(), name: name.clone() }]))
     }
 
     fn look_up(&self, root: &Root, parent: std::os::fd::BorrowedFd<'_>, name: &Bytes) -> Step<Found> {

@@ -251,6 +251,8 @@ impl Link for Fake {
         if keys.contains(&Key::Everything) {
             Box::new(Guard::Everything(self.everything.write()))
         } else {
+            // As with real keys: whoever waits for everything is waited for by what comes after.
+            assert!(!self.everything.is_locked_exclusive(), "keys are asked for while everything is held");
             Box::new(Guard::Keys(self.keys.lock()))
         }
     }
