@@ -247,6 +247,8 @@ impl Failover {
         self.mode = if self.hard.desired == Desired::Started { Mode::Waiting } else { Mode::Stopped };
         self.end_command(Err("hard state could not be written".to_owned()));
         self.broken = true;
+        // What was said since the write that failed, was not.
+        self.told = None;
         self.timers.set(Timer::Retry, self.now + self.config.start_wait);
     }
 

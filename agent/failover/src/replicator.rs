@@ -111,6 +111,8 @@ impl Failover {
 
     pub(crate) fn apply_died(&mut self) {
         let expected = matches!(self.replicator.process, Process::Off | Process::Stopping);
+        let may_hand_over =
+            self.session.as_ref().is_some_and(|session| session.paired) && self.mode == Mode::Primary;
         let lost_session = self.session.as_ref().map(|session| session.id);
         let starting = self.replicator.process == Process::Starting;
         self.replicator = Replicator::default();
@@ -126,10 +128,13 @@ impl Failover {
         if starting {
             self.count_restart();
         } else if self.serving() {
-            self.count_restart();
             let alone = self.mode == Mode::Alone;
+            if may_hand_over {
+                self.timers.set(Timer::HandOver, self.now + self.config.stall_timeout);
+            }
             self.fence("its replicator died");
             self.resume_alone = alone;
+            self.count_restart();
         } else if self.mode != Mode::Stopped {
             self.retired = true;
             self.leave_role("its replicator died");

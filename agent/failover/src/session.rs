@@ -89,9 +89,16 @@ impl Failover {
             && self.leaving.is_none()
             && !self.service.fencing()
             && !self.concession_stands()
+            && !self.leaves_the_field()
             && !self.recording()
             && self.settling.is_none_or(|settling| !settling.by_person())
             && (self.mode != Mode::Waiting || self.service.posture == Posture::Idle && !self.service.busy())
+    }
+
+    /// The peer was told that this node left service, and is about to take over.
+    fn leaves_the_field(&self) -> bool {
+        let waits = self.timers.is_set(Timer::HandOver) && !self.timers.is_due(Timer::HandOver, self.now);
+        waits && self.present().is_some_and(|peer| matches!(peer.mode, Mode::Second | Mode::Candidate))
     }
 
     /// The non-source enters.

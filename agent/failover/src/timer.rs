@@ -23,6 +23,8 @@ pub enum Timer {
     Slow,
     /// An offer of the primary role that the peer does not take is taken back.
     Offer,
+    /// A primary that fenced itself leaves the field to a peer that may take over; for so long.
+    HandOver,
     /// A demand that the peer does not answer is taken back by a node that does not serve.
     Demand,
     /// A step of a procedure takes longer than its own deadline.
@@ -35,7 +37,7 @@ pub enum Timer {
     Loop,
 }
 
-const COUNT: usize = 14;
+const COUNT: usize = 15;
 
 /// When each timer goes off; at most one date each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -20,6 +20,12 @@ pub struct Agent {
     pub told: Option<View>,
     /// Actions not carried out yet: the host froze in the middle of a batch.
     pub batch: VecDeque<Action>,
+    /// Hard state is being written: what follows waits.
+    pub writing: bool,
+    /// Hard state could not be written: everything is dropped until the core knows.
+    pub dropping: bool,
+    /// What the replicator is to say without this agent, once the batch is carried out.
+    pub stand_in: Option<(View, View)>,
     /// A tick is in the queue for this time.
     pub tick: Option<Time>,
     pub script: Option<ScriptRun>,

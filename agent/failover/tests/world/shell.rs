@@ -38,7 +38,16 @@ impl World {
                 },
             );
         let core = Failover::new(config, machine.disk.hard.clone());
-        machine.agent = Some(Agent { core, told: None, batch: [].into(), tick: None, script: None });
+        machine.agent = Some(Agent {
+            core,
+            told: None,
+            batch: [].into(),
+            writing: false,
+            dropping: false,
+            stand_in: None,
+            tick: None,
+            script: None,
+        });
         let life = machine.agent_life;
         self.note(host, "agent starts");
         self.handle(host, Event::Started { start, adopted });
@@ -78,14 +87,16 @@ impl World {
         }
         let Some(agent) = &mut self.hosts[host].agent else { return };
         agent.core.wall_clock(wall);
+        if event == Event::PersistFailed {
+            agent.dropping = false;
+        }
         let actions = agent.core.handle(event, now);
-        agent.batch.extend(actions);
+        if !agent.dropping {
+            agent.batch.extend(actions);
+            agent.stand_in = Some(agent.core.stand_in());
+        }
         self.schedule_tick(host);
         self.continue_batch(host);
-        let core = self.hosts[host].agent.as_ref().map(|agent| agent.core.stand_in());
-        if let (Some(views), Some(replicator)) = (core, &mut self.hosts[host].replicator) {
-            replicator.stand_in = Some(views);
-        }
     }
 
     fn schedule_tick(&mut self, host: usize) {
@@ -121,12 +132,34 @@ impl World {
                 self.mishap(host);
                 continue;
             }
-            let Some(action) = self.hosts[host].agent.as_mut().and_then(|agent| agent.batch.pop_front())
-            else {
+            let Some(agent) = &mut self.hosts[host].agent else { return };
+            if agent.writing {
+                return;
+            }
+            let Some(action) = agent.batch.pop_front() else {
+                let views = agent.stand_in.take();
+                if let (Some(views), Some(replicator)) = (views, &mut self.hosts[host].replicator) {
+                    replicator.stand_in = Some(views);
+                }
                 return;
             };
             self.execute(host, action);
         }
+    }
+
+    /// Hard state is on disk: what follows it goes on.
+    pub fn written(&mut self, host: usize, life: u64, hard: safe_failover::HardState) {
+        if self.hosts[host].agent_life != life {
+            return;
+        }
+        let serial = hard.serial;
+        self.hosts[host].disk.hard = hard;
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.writing = false;
+        }
+        let event = Event::Persisted { serial };
+        self.after(Duration::from_micros(10), Happening::ToAgent { host, life, event });
+        self.continue_batch(host);
     }
 
     /// A host dies or freezes between two actions.
@@ -163,20 +196,21 @@ impl World {
         }
         match action {
             Action::Persist(hard) => {
-                let serial = hard.serial;
-                if self.hosts[host].persist_fails {
-                    if let Some(agent) = &mut self.hosts[host].agent {
+                let fails = self.hosts[host].persist_fails;
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    if fails {
                         agent.batch.clear();
+                        agent.dropping = true;
+                    } else {
+                        agent.writing = true;
                     }
-                    // Before any other event: what follows in the batch never was.
-                    self.handle(host, Event::PersistFailed);
+                }
+                if fails {
+                    self.give(host, Event::PersistFailed);
                     return;
                 }
-                self.hosts[host].disk.hard = *hard;
-                self.after(
-                    Duration::from_micros(10),
-                    Happening::ToAgent { host, life, event: Event::Persisted { serial } },
-                );
+                let delay = self.local() / 2;
+                self.after(delay, Happening::Written { host, life, hard });
             }
             Action::Tell(view) => {
                 self.check_told(host, &view);

@@ -50,6 +50,11 @@ pub enum Happening {
         life: u64,
         event: ReplicatorEvent,
     },
+    Written {
+        host: usize,
+        life: u64,
+        hard: Box<safe_failover::HardState>,
+    },
     Tick {
         host: usize,
         life: u64,
@@ -243,6 +248,7 @@ impl World {
             | Happening::ToReplicator { host, .. }
             | Happening::FromReplicator { host, .. }
             | Happening::Tick { host, .. }
+            | Happening::Written { host, .. }
             | Happening::Heartbeat { host, .. }
             | Happening::StandIn { host, .. }
             | Happening::UnmountDeadline { host, .. }
@@ -285,6 +291,7 @@ impl World {
                 }
             }
             Happening::Tick { host, life } => self.tick(host, life),
+            Happening::Written { host, life, hard } => self.written(host, life, *hard),
             Happening::Heartbeat { host, life } => self.heartbeat(host, life),
             Happening::StandIn { host, life } => self.stand_in(host, life),
             Happening::Packet { to, packet } => self.receive(to, *packet),
