@@ -2,7 +2,7 @@
 
 use safe_replication::dirty::{Change, Object};
 use safe_replication::object::Kind;
-use safe_replication::op::{ObjectId, Op};
+use safe_replication::op::{ObjectId, Op, RenameMode};
 
 use crate::backing::kind_of;
 use crate::node::Nodes;
@@ -30,11 +30,20 @@ pub fn changes(op: &Op, nodes: &Nodes) -> Vec<Change> {
         Op::Unlink { parent, name, directory, .. } => {
             changes.extend(object(*parent).map(|dir| name_in(dir, name, *directory)));
         }
-        Op::Link { parent, name, .. } => changes.extend(object(*parent).map(|dir| name_in(dir, name, false))),
-        Op::Rename { parent, name, new_parent, new_name, .. } => {
-            // What is moved or replaced may be a directory: everything below belongs to it.
-            changes.extend(object(*parent).map(|dir| name_in(dir, name, true)));
-            changes.extend(object(*new_parent).map(|dir| name_in(dir, new_name, true)));
+        Op::Link { id, parent, name, .. } => {
+            changes.extend(object(*parent).map(|dir| name_in(dir, name, false)));
+            changes.extend(place(object(*id), object(*parent), name));
+        }
+        Op::Rename { id, parent, name, new_parent, new_name, how, .. } => {
+            // What is moved may be a directory, and with it what is replaced: everything below belongs to it. Of two
+            // that are exchanged, either.
+            let moved = object(*id);
+            let deep =
+                *how == RenameMode::Exchange || moved.as_ref().is_none_or(|moved| moved.kind.is_directory());
+            changes.extend(object(*parent).map(|dir| name_in(dir, name, deep)));
+            changes.extend(object(*new_parent).map(|dir| name_in(dir, new_name, deep)));
+            // If its content differs, it is found there from now on.
+            changes.extend(place(moved, object(*new_parent), new_name));
         }
         Op::SetMeta { id, .. } | Op::SetXattr { id, .. } | Op::RemoveXattr { id, .. } => {
             changes.extend(object(*id).map(|object| Change::Meta { object }));
@@ -54,6 +63,11 @@ fn content(changes: &mut Vec<Change>, object: Option<Object>, offset: u64, len: 
 
 fn name_in(dir: Object, name: &[u8], deep: bool) -> Change {
     Change::Name { dir, name: name.into(), deep }
+}
+
+fn place(object: Option<Object>, dir: Option<Object>, name: &[u8]) -> Option<Change> {
+    let (object, dir) = (object.filter(|object| !object.kind.is_directory())?, dir?);
+    Some(Change::Place { object, dir, name: name.into() })
 }
 
 /// Where the objects of these changes are found, for those that are not directories.

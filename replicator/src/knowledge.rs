@@ -216,6 +216,28 @@ impl Knowledge {
         Some(names)
     }
 
+    /// Take the marks of one object too, because its name is worked on and all of it will be compared or sent. The caller
+    /// holds everything about the object.
+    pub fn take_object(&self, object: &Object) {
+        let mut inner = self.inner.lock();
+        for change in inner.dirty.changes_of(object) {
+            inner.working.mark(&change);
+        }
+        inner.dirty.forget(object);
+    }
+
+    /// Some object is marked.
+    #[must_use]
+    pub fn has_objects(&self) -> bool {
+        !self.inner.lock().dirty.is_empty()
+    }
+
+    /// Something about the object is marked.
+    #[must_use]
+    pub fn is_marked(&self, object: &Object) -> bool {
+        self.inner.lock().dirty.get(object).is_some()
+    }
+
     /// The work on the names that were taken is over. Done: the peer has applied it; what could not be is marked again.
     /// Not done: they count as different again.
     ///

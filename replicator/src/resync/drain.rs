@@ -13,6 +13,7 @@ use safe_replication::op::{ObjectId, Op, Timestamp};
 
 use super::content::{To, differing_runs};
 use super::link::{DigestOf, Key};
+use super::reach::Reached;
 use super::sender::Sender;
 use super::{PATIENCE, Resync, Step, THREADS, Trouble, local};
 use crate::backing::{Root, attributes};
@@ -64,16 +65,17 @@ impl Resync<'_> {
     /// How many were done, and why another was not.
     fn pass_over(&self, objects: &[(Object, Marks)]) -> Step<(usize, Option<String>)> {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (again, ended) = (Mutex::new(None), Mutex::new(None));
+        let (again, ended, lost) = (Mutex::new(None), Mutex::new(None), Mutex::new(Vec::new()));
         let work = || {
             while let Some((object, marks)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if ended.lock().is_some() {
                     return;
                 }
                 match self.go_on().and_then(|()| self.drain_object(object, marks)) {
-                    Ok(()) => {
+                    Ok(true) => {
                         done.fetch_add(1, Ordering::Relaxed);
                     }
+                    Ok(false) => lost.lock().push(object.clone()),
                     Err(Trouble::Again(reason)) => *again.lock() = Some(reason),
                     Err(trouble) => *ended.lock() = Some(trouble),
                 }
@@ -85,16 +87,26 @@ impl Resync<'_> {
             }
             work();
         });
-        match ended.into_inner() {
-            Some(trouble) => Err(trouble),
-            None => Ok((done.into_inner(), again.into_inner())),
+        if let Some(trouble) = ended.into_inner() {
+            return Err(trouble);
         }
+        let (lost, mut again) = (lost.into_inner(), again.into_inner());
+        let found = if lost.is_empty() { 0 } else { self.search(&lost)? };
+        if found < lost.len() {
+            again = Some("an object cannot be found".to_owned());
+        }
+        Ok((done.into_inner() + found, again))
     }
 
-    fn drain_object(&self, object: &Object, marks: &Marks) -> Step<()> {
-        let Some(id) = self.reach(object, marks.place.as_ref())? else {
-            self.knowledge.forget(object);
-            return Ok(());
+    /// False: it is not where it was, and has to be searched.
+    fn drain_object(&self, object: &Object, marks: &Marks) -> Step<bool> {
+        let id = match self.reach(object, marks.place.as_ref())? {
+            Reached::At(id) => id,
+            Reached::Lost => return Ok(false),
+            Reached::Gone => {
+                self.knowledge.forget(object);
+                return Ok(true);
+            }
         };
         let root = self.root(object.root)?;
         let draining = Draining { resync: self, object, id, root };
@@ -104,9 +116,9 @@ impl Resync<'_> {
             // It was removed meanwhile, with its last name.
             Err(Trouble::Again(_)) if matches!(root.open_path(object), Err(Errno::STALE | Errno::NOENT)) => {
                 self.knowledge.forget(object);
-                Ok(())
+                Ok(true)
             }
-            other => other,
+            other => other.map(|()| true),
         }
     }
 }

@@ -19,18 +19,10 @@ pub(super) type At = (Vec<Bytes>, Bytes);
 pub(super) type NamesOf = BTreeMap<u64, Vec<At>>;
 
 impl Resync<'_> {
-    /// Every name of an object that is not a directory.
-    pub(super) fn names_of(&self, root: &Root, object: &Object) -> Step<Vec<(Dir, Bytes)>> {
+    /// Every name of these objects of one root, which are no directories, in one walk.
+    pub(super) fn names_of(&self, root: &Root, objects: &[Object]) -> Step<BTreeMap<Object, Vec<At>>> {
         let stop = || self.go_on().is_err();
-        let found = names_of(root, std::slice::from_ref(object), &stop)
-            .map_err(|errno| Trouble::local("a search for an object", errno))?;
-        let mut names = Vec::new();
-        for (path, name) in found.into_values().flatten() {
-            if let Some(dir) = self.open_dir(root, path)? {
-                names.push((dir, name));
-            }
-        }
-        Ok(names)
+        names_of(root, objects, &stop).map_err(|errno| Trouble::local("a search for objects", errno))
     }
 
     /// The names of all inodes of a root that have several, by [`safe_replication::tree::Entry::inode`].

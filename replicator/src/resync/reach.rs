@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use safe_replication::dirty::{Kind, Object, Place};
+use safe_replication::dirty::{Change, Object, Place};
 use safe_replication::op::ObjectId;
 
 use super::link::{Held, Key};
@@ -20,6 +20,16 @@ pub(super) struct Dir {
     pub(super) open: OwnedFd,
     /// Names from the root.
     pub(super) path: Vec<Bytes>,
+}
+
+/// Where an object was looked for.
+pub(super) enum Reached {
+    /// It is bound to this id.
+    At(ObjectId),
+    /// It no longer exists, or has no name.
+    Gone,
+    /// It is not at its place.
+    Lost,
 }
 
 impl Resync<'_> {
@@ -65,37 +75,42 @@ impl Resync<'_> {
         if at == dir.object { Ok(id) } else { Err(Trouble::Again("a directory was moved".into())) }
     }
 
-    /// The id of anything; none: it no longer exists.
-    pub(super) fn reach(&self, object: &Object, place: Option<&Place>) -> Step<Option<ObjectId>> {
+    /// The id of anything.
+    pub(super) fn reach(&self, object: &Object, place: Option<&Place>) -> Step<Reached> {
         if let Some(id) = self.link.bound(object) {
-            return Ok(Some(id));
+            return Ok(Reached::At(id));
         }
         let root = self.root(object.root)?;
-        if *object == root.object {
-            return Ok(Some(ObjectId::root(u32::from(root.index))));
-        }
-        if object.kind == Kind::Directory {
-            return match self.locate(object)? {
-                Some(dir) => self.reach_dir(&dir).map(Some),
-                None => Ok(None),
-            };
-        }
         if !exists(root, object)? {
-            return Ok(None);
+            return Ok(Reached::Gone);
         }
         if let Some(place) = place
             && let Some(dir) = self.locate(&place.dir)?
             && let Some(id) = self.bind_at(root, &dir, &place.name, object)?
         {
-            return Ok(Some(id));
+            return Ok(Reached::At(id));
         }
-        // Moved since it was marked: search for any of its names.
-        for (dir, name) in self.names_of(root, object)? {
-            if let Some(id) = self.bind_at(root, &dir, &name, object)? {
-                return Ok(Some(id));
+        Ok(Reached::Lost)
+    }
+
+    /// Searches for objects that are not where they were when they were marked, all in one walk, and marks where each
+    /// is now. How many were found.
+    pub(super) fn search(&self, lost: &[Object]) -> Step<usize> {
+        let mut count = 0;
+        for root in self.backing.roots.iter() {
+            let of_root: Vec<Object> =
+                lost.iter().filter(|object| object.root == root.index).cloned().collect();
+            if of_root.is_empty() {
+                continue;
+            }
+            for (object, names) in self.names_of(root, &of_root)? {
+                let Some((path, name)) = names.into_iter().next() else { continue };
+                let Some(dir) = self.open_dir(root, path)? else { continue };
+                self.mark(&[Change::Place { object, dir: dir.object, name: name[..].into() }])?;
+                count += 1;
             }
         }
-        if exists(root, object)? { Err(Trouble::Again("an object cannot be found".into())) } else { Ok(None) }
+        Ok(count)
     }
 
     /// Binds an object where it is believed to be; none: it is not there.

@@ -1,19 +1,21 @@
 //! One name in which the copies differ, or may differ.
 
 use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rustix::io::Errno;
 use safe_replication::diff::{Difference, has_same_attributes};
+use safe_replication::dirty::Change;
 use safe_replication::object::Kind;
 use safe_replication::op::{ObjectId, Op, Timestamp};
 use safe_replication::tree::Entry;
 
-use super::link::{Answer, LIST_LIMIT, Query};
+use super::link::{Answer, Key, LIST_LIMIT, Query};
 use super::meta::Before;
 use super::page::{Page, unexpected};
 use super::round::{Job, Scope};
-use super::{Resync, Step, Trouble};
+use super::{Resync, Step, Trouble, local};
 use crate::backing::{Found, mode_of};
 
 impl Page<'_, '_> {
@@ -38,7 +40,9 @@ impl Page<'_, '_> {
                 self.both_shared(source, target)
             }
             Kind::File => {
-                self.files.push((source, target));
+                if let Some(source) = self.current(source)? {
+                    self.files.push((source, target));
+                }
                 Ok(())
             }
             Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
@@ -89,6 +93,7 @@ impl Page<'_, '_> {
 
     /// Make a new object on the target; none: the source has it no longer.
     pub(super) fn create(&mut self, source: &Entry) -> Step<Option<ObjectId>> {
+        let Some(source) = &self.current(source.clone())? else { return Ok(None) };
         let Some(found) = self.look_up(source)? else { return Ok(None) };
         let resync = self.round.resync;
         let id = resync.link.id(&found.object);
@@ -121,6 +126,45 @@ impl Page<'_, '_> {
         }
         self.count(source);
         Ok(Some(id))
+    }
+
+    /// An entry whose object is compared or sent as a whole: what is marked about it need not be sent once more. Read
+    /// again after its marks were taken; none: the source has it no longer. An inode with several names keeps its marks,
+    /// since it can lose this one.
+    fn current(&self, source: Entry) -> Step<Option<Entry>> {
+        let resync = self.round.resync;
+        if source.kind != Kind::File || source.links > 1 || !resync.knowledge.has_objects() {
+            return Ok(Some(source));
+        }
+        let Some(found) = self.look_up(&source)? else { return Ok(None) };
+        if !resync.knowledge.is_marked(&found.object) {
+            return Ok(Some(source));
+        }
+        let object = found.object;
+        let keys = [
+            Key::Data { object: object.clone(), from: 0, to: u64::MAX },
+            Key::Meta { object: object.clone() },
+        ];
+        // While everything is held these keys are held too, and must not be asked for.
+        let held = (!resync.holding.load(Ordering::Relaxed)).then(|| resync.link.lock(&keys));
+        resync.knowledge.take_object(&object);
+        drop(held);
+        let again = local::entry(self.open.as_fd(), &source.name)
+            .map_err(|errno| Trouble::local(&self.display(&source.name), errno))?;
+        match again {
+            Some(entry) if entry.kind == source.kind && entry.inode == source.inode && entry.links == 1 => {
+                Ok(Some(entry))
+            }
+            // Its name, or the new one's, is marked; but its content was marked for another name.
+            Some(_) => {
+                resync.mark(&[Change::data_from(object, 0)])?;
+                Err(Trouble::Again(format!("{} was replaced", self.display(&source.name))))
+            }
+            None => {
+                resync.mark(&[Change::data_from(object, 0)])?;
+                Ok(None)
+            }
+        }
     }
 
     /// Remove what only the target has, with everything below.

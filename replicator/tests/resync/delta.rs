@@ -165,3 +165,47 @@ fn marks_that_lead_nowhere_end_in_a_full_comparison() {
     pair.in_step(Plan::Delta);
     pair.assert_equal();
 }
+
+#[test]
+fn files_written_beside_and_renamed_alone_are_sent_once() {
+    let (pair, _) = paired(4, 20);
+    let application = Application::new(&pair);
+    for number in 0..40u8 {
+        let (beside, name) = (format!("{number}.tmp"), format!("{number}.done"));
+        for act in [
+            Act::Create((&beside).into()),
+            Act::Write((&beside).into(), 0, vec![number; 100_000]),
+            Act::Rename((&beside).into(), (&name).into()),
+        ] {
+            assert!(application.act(&pair.knowledge, &act, false));
+        }
+    }
+    let figures = pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    assert_eq!(figures.bytes_sent, 40 * 100_000);
+}
+
+#[test]
+fn many_moved_files_are_found_in_one_search() {
+    let pair = Pair::new();
+    for number in 0..300 {
+        std::fs::write(pair.source.join(format!("f{number}")), "old").unwrap();
+    }
+    pair.in_step(Plan::Full);
+    let application = Application::new(&pair);
+    for number in 0..300 {
+        application.act(&pair.knowledge, &Act::Write(format!("f{number}").into(), 0, b"new".to_vec()), false);
+    }
+    for side in [&pair.source, &pair.target] {
+        std::fs::create_dir(side.join("dir")).unwrap();
+        for number in 0..300 {
+            std::fs::rename(side.join(format!("f{number}")), side.join(format!("dir/g{number}"))).unwrap();
+        }
+        for dir in [side.clone(), side.join("dir")] {
+            crate::random::set_mtime(&dir, 9, 9);
+        }
+    }
+    pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    assert_eq!(std::fs::read(pair.target.join("dir/g7")).unwrap(), b"new");
+}
