@@ -32,6 +32,8 @@ pub struct Root {
     pub exclude: Exclude,
     /// Acknowledge only what is on disk.
     pub ack_disk: bool,
+    /// Where the longest file that the filesystem takes ends, in bytes.
+    pub longest: u64,
 }
 
 /// All directories of the module, in order.

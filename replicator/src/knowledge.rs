@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use safe_replication::dirty::{Change, DirtySet, Marks, Object};
@@ -24,6 +25,8 @@ pub enum Stage {
 pub struct Knowledge {
     directory: PathBuf,
     inner: Mutex<Inner>,
+    // How often names have begun to differ; raised while everything is held.
+    departures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -88,7 +91,7 @@ impl Knowledge {
             stage: Stage::Apart,
             peer: None,
         };
-        Self { directory: directory.to_path_buf(), inner: Mutex::new(inner) }
+        Self { directory: directory.to_path_buf(), inner: Mutex::new(inner), departures: AtomicU64::new(0) }
     }
 
     /// Have a journal that is bound to `binding` and says everything known: the one that is there, if it can be, else a
@@ -160,6 +163,13 @@ impl Knowledge {
         self.inner.lock().stage
     }
 
+    /// How often names have begun to differ although they had been equal in the same session: what was known by id on the
+    /// peer before that may be something else now.
+    #[must_use]
+    pub fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Acquire)
+    }
+
     /// A session ended: nothing can be addressed on the peer any more.
     pub fn apart(&self) {
         self.inner.lock().stage = Stage::Apart;
@@ -209,6 +219,9 @@ impl Knowledge {
         if !inner.dirty.has_names() {
             inner.stage = Stage::Aligned;
             return None;
+        }
+        if inner.stage == Stage::Aligned {
+            self.departures.fetch_add(1, Ordering::Release);
         }
         inner.stage = Stage::Apart;
         let names = inner.dirty.take_names();

@@ -26,7 +26,8 @@ pub struct Node {
     pub object: Object,
     /// It is, or lies below, something that is not replicated.
     pub excluded: bool,
-    /// Serial of the session in which the other node knows the id; 0: none.
+    /// Serial of the session in which the other node knows the id, and in its last [`DEPARTURES`] bits how often names
+    /// had begun to differ before; 0: none.
     pub bound: AtomicU64,
     state: Mutex<State>,
     /// The last operation that gave a modification time, and which; held while it is set.
@@ -45,6 +46,8 @@ struct State {
     file: Weak<OwnedFd>,
 }
 
+/// Bits of a binding below the serial of its session.
+pub const DEPARTURES: u32 = 20;
 /// More names than this are not remembered: the object is found through any of them.
 const PLACES: usize = 16;
 /// Files kept open in case they are written again.
@@ -206,7 +209,7 @@ impl Nodes {
         tables.by_object.remove(&node.object);
         drop(tables);
         self.open.lock().retain(|(id, _)| *id != node.id);
-        let serial = node.bound.load(Ordering::Acquire);
+        let serial = node.bound.load(Ordering::Acquire) >> DEPARTURES;
         if serial != 0 {
             self.released.lock().push((serial, node.id));
         }

@@ -16,7 +16,7 @@ use crate::change::{changes, places};
 use crate::fuse::caller::Caller;
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};
-use crate::node::{Node, Nodes};
+use crate::node::{DEPARTURES, Node, Nodes};
 use crate::report::{Report, Reports};
 use crate::resync::link::Failure;
 use crate::search::search;
@@ -188,7 +188,8 @@ impl Engine {
 
     /// The other node first, then here.
     fn synchronously(&self, session: &Arc<Session>, op: &Op, changes: &[Change]) -> Attempt {
-        let sent = without_unbound(op, |id| self.nodes.get(id).is_ok_and(|node| is_bound(session, &node)));
+        let sent =
+            without_unbound(op, |id| self.nodes.get(id).is_ok_and(|node| self.is_bound(session, &node)));
         let Ok((number, waiter)) = session.send(&sent, changes) else { return Attempt::Again };
         let remote = match waiter.wait() {
             Ok(_) => Ok(()),
@@ -207,7 +208,7 @@ impl Engine {
             if let Op::Create { id, .. } = op
                 && let Ok(node) = self.nodes.get(*id)
             {
-                node.bound.store(session.serial, Ordering::Release);
+                self.set_bound(session, &node);
             }
             return local.map_or_else(Attempt::Failed, |()| Attempt::Done);
         }
@@ -374,14 +375,28 @@ impl Engine {
         Bound::Yes
     }
 
-    #[expect(clippy::unused_self, reason = "reads beside bind_all")]
     fn all_bound(&self, session: &Session, subjects: &[&Arc<Node>]) -> bool {
-        subjects.iter().all(|node| is_bound(session, node))
+        subjects.iter().all(|node| self.is_bound(session, node))
+    }
+
+    /// Whether the other node knows the object by its id, in this session and since names last differed: a name that was
+    /// repaired since then may lead to another object there.
+    pub(crate) fn is_bound(&self, session: &Session, node: &Node) -> bool {
+        node.id.0 <= u64::from(u16::MAX) || node.bound.load(Ordering::Acquire) == self.binding(session)
+    }
+
+    /// The other node was told, by name, which object has this id. The caller holds the name, or names do not change.
+    pub(crate) fn set_bound(&self, session: &Session, node: &Node) {
+        node.bound.store(self.binding(session), Ordering::Release);
+    }
+
+    fn binding(&self, session: &Session) -> u64 {
+        session.serial << DEPARTURES | self.knowledge.departures() & ((1 << DEPARTURES) - 1)
     }
 
     /// Lets the other node know the object by its id, and first the directories above it. Holds no keys.
     fn bind(&self, session: &Arc<Session>, node: &Arc<Node>) -> Bound {
-        if is_bound(session, node) {
+        if self.is_bound(session, node) {
             return Bound::Yes;
         }
         if self.knowledge.stage() == Stage::Apart {
@@ -432,7 +447,7 @@ impl Engine {
         let mut keys = Keys::of(&[Key::name(parent.id.0, name), Key::meta(node.id.0)]);
         keys.push_any();
         let _held = self.locks.hold(keys.as_slice());
-        if is_bound(session, node) {
+        if self.is_bound(session, node) {
             return Some(true);
         }
         if self.knowledge.stage() == Stage::Apart {
@@ -447,14 +462,9 @@ impl Engine {
             Op::Bind { id: node.id, parent: parent.id, name: name.clone(), kind: mode_of(node.object.kind) };
         let Ok((number, _)) = session.send(&bind, &[]) else { return Some(false) };
         session.carried_out(number);
-        node.bound.store(session.serial, Ordering::Release);
+        self.set_bound(session, node);
         Some(true)
     }
-}
-
-/// The other node knows the object by its id in this session.
-pub(crate) fn is_bound(session: &Session, node: &Node) -> bool {
-    node.id.0 <= u64::from(u16::MAX) || node.bound.load(Ordering::Acquire) == session.serial
 }
 
 /// Ids that the other node does not know are left out where an operation can do without them.

@@ -1,6 +1,6 @@
 //! Opens the replicated directories before anything is mounted over them, and refuses what cannot be replicated.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,7 +52,28 @@ fn open_one(index: u16, directory: &Directory) -> Result<Root, String> {
     })?;
     let exclude = Exclude::new(&directory.exclude)?;
     let object = Object { root: index, kind: Kind::Directory, handle };
-    Ok(Root { index, path, directory: opened, object, exclude, ack_disk: directory.ack_disk })
+    let longest = longest_file(opened.as_fd());
+    Ok(Root { index, path, directory: opened, object, exclude, ack_disk: directory.ack_disk, longest })
+}
+
+/// The filesystem does not say how long a file may become, so a nameless one is stretched. What does not fit must be
+/// known before the other node has carried it out. Without nameless files: no limit is known.
+fn longest_file(directory: BorrowedFd<'_>) -> u64 {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR) else {
+        return u64::MAX;
+    };
+    let fits = |length: u64| rustix::fs::ftruncate(&file, length) != Err(rustix::io::Errno::FBIG);
+    let most = i64::MAX.cast_unsigned();
+    if fits(most) {
+        return most;
+    }
+    let (mut short, mut long) = (0, most);
+    while long - short > 1 {
+        let middle = short + (long - short) / 2;
+        if fits(middle) { short = middle } else { long = middle }
+    }
+    short
 }
 
 /// Nothing uses the directories, and nothing is mounted beneath them.

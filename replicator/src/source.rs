@@ -13,7 +13,7 @@ use crate::backing::mode_of;
 use crate::keys::Guard;
 use crate::knowledge::Stage;
 use crate::node::Node;
-use crate::operation::{Engine, is_bound};
+use crate::operation::Engine;
 use crate::resync::link::{Answer, Failure, Held, Key, Link, Query};
 use crate::session::Session;
 
@@ -110,7 +110,7 @@ impl Link for Source<'_> {
                     }
                     (Ok(_), Op::Create { id, .. }) => {
                         if let Ok(node) = self.engine.nodes.get(*id) {
-                            node.bound.store(self.session.serial, Ordering::Release);
+                            self.engine.set_bound(self.session, &node);
                         }
                     }
                     (Ok(_), _) => {}
@@ -143,7 +143,7 @@ impl Link for Source<'_> {
 
     fn bound(&self, object: &Object) -> Option<ObjectId> {
         let node = self.engine.nodes.find(object)?;
-        is_bound(self.session, &node).then_some(node.id)
+        self.engine.is_bound(self.session, &node).then_some(node.id)
     }
 
     fn id(&self, object: &Object) -> ObjectId {
@@ -156,9 +156,9 @@ impl Link for Source<'_> {
 
     fn bind(&self, parent: ObjectId, name: &[u8], object: &Object) -> Result<ObjectId, Failure> {
         let node = self.node(object);
-        if !is_bound(self.session, &node) {
+        if !self.engine.is_bound(self.session, &node) {
             self.bind_id(node.id, parent, name, object.kind)?;
-            node.bound.store(self.session.serial, Ordering::Release);
+            self.engine.set_bound(self.session, &node);
         }
         Ok(node.id)
     }
@@ -175,7 +175,7 @@ impl Link for Source<'_> {
         let apart = self.engine.knowledge.stage() == Stage::Apart;
         for id in ids {
             let node = self.engine.nodes.get(*id).ok();
-            let known = node.as_ref().is_none_or(|node| is_bound(self.session, node));
+            let known = node.as_ref().is_none_or(|node| self.engine.is_bound(self.session, node));
             if apart && known && id.0 > u64::from(u16::MAX) {
                 if let Some(node) = &node {
                     node.bound.store(0, Ordering::Release);
@@ -207,8 +207,15 @@ mod tests {
     use crate::session::SessionName;
     use crate::state::State;
 
-    #[test]
-    fn who_holds_everything_does_not_queue_behind_those_who_wait_for_it() {
+    struct Scene {
+        _place: tempfile::TempDir,
+        engine: Engine,
+        root: Object,
+        session: Arc<Session>,
+        _frames: mpsc::Receiver<safe_proto::replication::Frame>,
+    }
+
+    fn scene() -> Scene {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().display().to_string();
         let directory = Directory { path, exclude: Vec::new(), ack_disk: false };
@@ -217,10 +224,37 @@ mod tests {
         let nodes = Arc::new(Nodes::new(backing));
         let knowledge = Arc::new(Knowledge::new(place.path()));
         let engine = Engine::new(nodes, State::new(), knowledge, Arc::default());
-        let (outgoing, _frames) = mpsc::channel(1);
+        let (outgoing, frames) = mpsc::channel(1);
         let session = Session::new(1, SessionName { first: 1, second: 2 }, outgoing);
-        let source = Source::new(&engine, &session);
-        let name = Key::Name { dir: root, name: Bytes::from_static(b"n") };
+        Scene { _place: place, engine, root, session, _frames: frames }
+    }
+
+    #[test]
+    fn an_id_that_was_bound_is_unknown_once_names_differ_again_in_the_same_session() {
+        let Scene { engine, session, .. } = &scene();
+        let source = Source::new(engine, session);
+        let knowledge = &engine.knowledge;
+        assert!(knowledge.take_names().is_none(), "all names are equal");
+        let object = Object::new(0, Kind::File, &[1]);
+        let node = source.node(&object);
+        engine.set_bound(session, &node);
+        assert_eq!(source.bound(&object), Some(node.id));
+        // The resync has to compare everything: the target's object of that name may be replaced.
+        knowledge.mark(&[safe_replication::dirty::Change::Everything]).expect("no journal");
+        assert!(knowledge.take_names().is_some());
+        assert_eq!(source.bound(&object), None);
+        knowledge.end_names(true).expect("no journal");
+        assert!(knowledge.take_names().is_none(), "and equal again");
+        assert_eq!(source.bound(&object), None, "the name has to be looked up again");
+        engine.set_bound(session, &node);
+        assert_eq!(source.bound(&object), Some(node.id));
+    }
+
+    #[test]
+    fn who_holds_everything_does_not_queue_behind_those_who_wait_for_it() {
+        let Scene { engine, root, session, .. } = &scene();
+        let source = Source::new(engine, session);
+        let name = Key::Name { dir: root.clone(), name: Bytes::from_static(b"n") };
         std::thread::scope(|scope| {
             let everything = source.lock(&[Key::Everything]);
             let waiter = scope.spawn(|| {

@@ -44,12 +44,14 @@ impl Files {
         flags: u32,
         kill_privileges: bool,
     ) -> Result<Reply, Errno> {
-        let written = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
         if data.is_empty() {
             return Ok(Reply::Written(0));
         }
+        let wanted = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
+        let written = u32::try_from(self.fitting(node, offset, wanted.into())?).unwrap_or(wanted);
+        let data = data.slice(..written as usize);
         let mode = self.killed(node, kill_privileges)?;
-        let end = offset.checked_add(data.len() as u64).ok_or(Errno::FBIG)?;
+        let end = offset + data.len() as u64;
         let build = || Ok(Op::Write { id: node.id, offset, data: data.clone(), time: file_time(), mode });
         let keys = Keys::data(node.id.0, offset, end, mode.is_some());
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
@@ -60,6 +62,14 @@ impl Files {
             self.engine.sync(node, !whole)?;
         }
         Ok(Reply::Written(written))
+    }
+
+    /// How much of what begins at `offset` the filesystem below takes, before the other node is asked to.
+    fn fitting(&self, node: &Node, offset: u64, length: u64) -> Result<u64, Errno> {
+        match self.engine.nodes.root_of(node).longest.checked_sub(offset) {
+            None | Some(0) => Err(Errno::FBIG),
+            Some(room) => Ok(length.min(room)),
+        }
     }
 
     /// Permission bits after setuid and setgid are taken away, if there are any to take.
@@ -89,7 +99,10 @@ impl Files {
             m if m == ZERO | KEEP => Allocation::ZeroKeepSize,
             _ => return Err(Errno::OPNOTSUPP),
         };
-        let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
+        if self.fitting(node, offset, length)? < length {
+            return Err(Errno::FBIG);
+        }
+        let end = offset + length;
         let build = || Ok(Op::Allocate { id: node.id, how, offset, length, time: file_time(), mode: None });
         let keys = Keys::data(node.id.0, offset, end, false);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
@@ -113,7 +126,8 @@ impl Files {
         if length == 0 {
             return Ok(Reply::Written(0));
         }
-        let (end, to_end) = (offset + length, to_offset.checked_add(length).ok_or(Errno::FBIG)?);
+        let length = self.fitting(to, to_offset, length)?;
+        let (end, to_end) = (offset + length, to_offset + length);
         if from.id == to.id && offset < to_end && to_offset < end {
             return Err(Errno::INVAL);
         }

@@ -30,6 +30,9 @@ impl Files {
     }
 
     fn truncate(&self, node: &Arc<Node>, size: u64, kill_privileges: bool) -> Result<(), Errno> {
+        if size > self.engine.nodes.root_of(node).longest {
+            return Err(Errno::FBIG);
+        }
         let mode = self.killed(node, kill_privileges)?;
         let build = || Ok(Op::Truncate { id: node.id, size, time: file_time(), mode });
         let keys = Keys::data(node.id.0, 0, u64::MAX, mode.is_some());

@@ -43,6 +43,25 @@ fn the_next_agent_finds_everything_as_it_was() {
 }
 
 #[test]
+fn the_next_agent_hears_that_operations_were_acknowledged_alone() {
+    let mut pair = Pair::paired(Plan::Repair);
+    pair.leave(1);
+    pair.a.settle(7);
+    pair.a.order(Order::Mark(lineage(7)));
+    pair.a.expect("Marked", |report| matches!(report, Report::Marked(_)).then_some(()));
+    pair.a.detach();
+    fs::write(pair.at("file"), "acknowledged while no agent is there").unwrap();
+    // Twice: the first one may have died before it made it durable.
+    for _ in 0..2 {
+        pair.a.attach();
+        pair.a.expect("WroteAlone", |report| {
+            matches!(report, Report::WroteAlone(found) if *found == lineage(7)).then_some(())
+        });
+        pair.a.detach();
+    }
+}
+
+#[test]
 fn without_an_agent_the_node_says_so_and_then_fences_itself() {
     let mut pair = Pair::paired(Plan::Repair);
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -365,6 +365,33 @@ impl Drop for Unmount {
 }
 
 #[test]
+fn a_file_grows_as_long_as_the_filesystem_below_lets_it() {
+    let pair = Pair::paired(Plan::Repair);
+    let plain = File::create(pair.a.place.join("plain")).unwrap();
+    let (mut short, mut long) = (0, 1 << 63);
+    while long - short > 1 {
+        let middle = short + (long - short) / 2;
+        if plain.set_len(middle).is_ok() { short = middle } else { long = middle }
+    }
+    let too_long = |result: std::io::Result<()>| {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EFBIG));
+    };
+    let file = File::create(pair.at("file")).unwrap();
+    file.set_len(short).unwrap();
+    if short < i64::MAX.cast_unsigned() {
+        assert_eq!(file.write_at(b"12345678", short - 4).unwrap(), 4, "as much as fits");
+        too_long(file.write_at(b"12345678", short).map(drop));
+        too_long(file.set_len(short + 1));
+        let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), short - 4096, 8192);
+        too_long(allocated.map_err(Into::into));
+    }
+    fs::remove_file(pair.at("file")).unwrap();
+    // The session is the same: nothing of this was asked of the other node.
+    fs::write(pair.at("other"), "at once").unwrap();
+    pair.assert_equal();
+}
+
+#[test]
 fn a_file_known_by_another_name_only_is_found() {
     let mut pair = Pair::new();
     for node in [&pair.a, &pair.b] {
