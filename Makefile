@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help demo test lint proof bench tools system build
+.PHONY: help demo test lint proof test-vm smoke-vm bench tools system build vm
 
 help:
 	@echo 'make demo    two hosts on this machine, a cluster, a failover, live (root, /dev/fuse)'
 	@echo 'make test    lints and all tests, under 20 minutes (root, /dev/fuse)'
 	@echo 'make lint    format, clippy, docs, protos, licences'
 	@echo 'make proof   the longer tests, up to 80 minutes'
+	@echo 'make test-vm two virtual machines lose their power, over and over (part of proof); make smoke-vm: once'
 	@echo 'make bench   fio on the mirrored directory beside the plain one; adds to integration/benches/RESULTS.md'
 	@echo 'DEMO="--keep" make demo leaves it running until Ctrl-C'
 
@@ -41,7 +42,22 @@ test: lint build
 	cargo test --workspace --doc --locked
 
 proof: tools build
-	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only
+	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only -E 'not binary(power_loss)'
+	$(MAKE) test-vm
+
+# The machines are slow where the processor is emulated: what runs in them is the optimised build.
+vm:
+	@.ci/tools vm
+	cargo build --release --bins --locked
+
+VM = SAFE_BIN_DIR=$(CURDIR)/target/release cargo nextest run -p safe-integration --test power_loss --locked --profile proof \
+	--run-ignored ignored-only
+
+test-vm: tools vm
+	$(VM) -E 'not test(smoke)'
+
+smoke-vm: tools vm
+	$(VM) -E 'test(smoke)'
 
 bench: system
 	cargo build --release --locked --bins

@@ -41,6 +41,7 @@ pub mod service;
 pub mod status;
 pub mod timeline;
 pub mod tree;
+pub mod vm;
 pub mod watch;
 
 pub use cluster::Cluster;

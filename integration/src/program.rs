@@ -22,6 +22,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[must_use]
 pub struct Program {
     init: u32,
+    /// What leads further in: words before the program's own.
+    door: Vec<OsString>,
     words: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Vec<u8>,
@@ -44,11 +46,18 @@ impl Program {
     pub(crate) fn on(init: u32, program: impl Into<OsString>) -> Self {
         Self {
             init,
+            door: Vec::new(),
             words: vec![program.into()],
             environment: Vec::new(),
             input: Vec::new(),
             deadline: DEADLINE,
         }
+    }
+
+    /// It runs behind a door, which is a program of the host that runs what it is told.
+    pub(crate) fn behind(mut self, door: &[OsString]) -> Self {
+        self.door = door.to_vec();
+        self
     }
 
     /// One more argument.
@@ -128,9 +137,23 @@ impl Program {
             command.args(["timeout", "--foreground", "--kill-after=2"]);
             command.arg(format!("{}", self.deadline.as_secs_f64()));
         }
-        command.args(&self.words).envs(self.environment.iter().cloned());
+        command.args(&self.door);
+        if self.door.is_empty() {
+            command.envs(self.environment.iter().cloned());
+        } else {
+            command.arg("env").args(self.environment.iter().map(assignment));
+        }
+        command.args(&self.words);
         Ok(command)
     }
+}
+
+/// `NAME=VALUE`.
+fn assignment((name, value): &(OsString, OsString)) -> OsString {
+    let mut word = name.clone();
+    word.push("=");
+    word.push(value);
+    word
 }
 
 fn append(log: &Path) -> Result<File> {
