@@ -11,7 +11,7 @@ help:
 	@echo 'make lint    format, clippy, docs, protos, licences'
 	@echo 'make proof   the longer tests, up to 80 minutes'
 	@echo 'make test-vm two virtual machines lose their power, over and over (part of proof); make smoke-vm: once'
-	@echo 'make bench   fio on the mirrored directory beside the plain one; adds to integration/benches/RESULTS.md'
+	@echo 'make bench   the mirrored directory beside a plain one, bare FUSE, GlusterFS and rsync (BENCH="--help")'
 	@echo 'DEMO="--keep" make demo leaves it running until Ctrl-C'
 
 # Programs of the system that demo and benchmarks need.
@@ -59,6 +59,7 @@ test-vm: tools vm
 smoke-vm: tools vm
 	$(VM) -E 'test(smoke)'
 
-bench: system
+bench:
+	@.ci/tools bench
 	cargo build --release --locked --bins
-	@target/release/bench
+	@target/release/bench $(BENCH)

@@ -16,6 +16,7 @@
 //! Everything is in namespaces of its own and ends with the test, however the test ends. In reading order: `cluster`, `node`,
 //! `host`, `lan`, `program`, `guardian`.
 
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod demo;

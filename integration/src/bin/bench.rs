@@ -1,69 +1,76 @@
-//! `make bench`: fio on a mirrored directory beside the plain directory on the same disk, in the same run; a table is
-//! added to `integration/benches/RESULTS.md`.
+//! `make bench`: a mirrored directory beside a plain one, a bare FUSE mount, GlusterFS and rsync; a table is added to
+//! `integration/benches/RESULTS.md`, JSON and a chart are written beside it.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Parser;
-use safe_integration::error::{Context as _, Result};
-use safe_integration::fio::JOBS;
-use safe_integration::timeline::{Timeline, Tone};
-use safe_integration::{Cluster, Module, interrupt, prerequisites};
+use clap::{Parser, Subcommand};
+use safe_integration::bench::{self, Plan, small};
+use safe_integration::error::Result;
+use safe_integration::prerequisites;
 
-/// Measures a mirrored directory beside a plain one.
+/// Measures a mirrored directory beside others.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the table is added.
-    #[arg(long, default_value = "integration/benches/RESULTS.md")]
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Where the record is.
+    #[arg(long, default_value = "integration/benches")]
     results: PathBuf,
+    /// How often each workload runs on each directory.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds that a workload of fio or pgbench runs.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Backing directories in memory.
+    #[arg(long)]
+    memory: bool,
+    /// Only workloads whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Without GlusterFS.
+    #[arg(long)]
+    no_gluster: bool,
+    /// Without resynchronisation and rsync.
+    #[arg(long)]
+    no_resync: bool,
 }
 
-const MIRRORED: &str = "/srv/data/bench";
-const PLAIN: &str = "/srv/plain";
+#[derive(Subcommand)]
+enum Part {
+    /// Makes, looks at and removes small files; figures as JSON. Run on a host by the benchmark.
+    #[command(hide = true)]
+    Small {
+        /// A directory that does not exist.
+        directory: PathBuf,
+        /// How many files.
+        count: u32,
+    },
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let measured = prerequisites::check().and_then(|()| run(&arguments.results));
-    let Err(error) = measured else { return ExitCode::SUCCESS };
+    let Err(error) = run(arguments) else { return ExitCode::SUCCESS };
     drop(writeln!(std::io::stderr(), "bench: {error}"));
     ExitCode::from(2)
 }
 
-fn run(results: &Path) -> Result<()> {
-    interrupt::listen()?;
-    let timeline = Timeline::new();
-    let c = Cluster::two_nodes("bench")?;
-    c.start_module(&Module::mirror("bench").replicate(MIRRORED))?;
-    let node = c.node(0);
-    node.shell(&format!("mkdir {PLAIN}"))?;
-    let mut table =
-        format!("\n## {}\n\n| job | plain | mirrored | part |\n| --- | --- | --- | --- |\n", title()?);
-    for job in JOBS {
-        let plain = job.run(node, PLAIN)?;
-        let mirrored = job.run(node, MIRRORED)?;
-        let line = format!(
-            "| {} | {} | {} | {:.2} |\n",
-            job.name,
-            plain.text(),
-            mirrored.text(),
-            mirrored.part_of(&plain)
-        );
-        timeline.event(Tone::Figure, line.trim());
-        table.push_str(&line);
+fn run(arguments: Arguments) -> Result<()> {
+    if let Some(Part::Small { directory, count }) = arguments.part {
+        writeln!(std::io::stdout(), "{}", small::run(&directory, count)?)?;
+        return Ok(());
     }
-    c.finish()?;
-    let mut file = OpenOptions::new().append(true).create(true).open(results)?;
-    file.write_all(table.as_bytes()).context(|| results.display().to_string())
-}
-
-/// Day and commit.
-fn title() -> Result<String> {
-    let said = |program: &str, words: &[&str]| -> Result<String> {
-        let output = Command::new(program).args(words).output().context(|| program.to_owned())?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    prerequisites::check()?;
+    let plan = Plan {
+        rounds: arguments.rounds.clamp(1, 100),
+        time: Duration::from_secs(arguments.seconds.clamp(1, 600)),
+        memory: arguments.memory,
+        only: arguments.only,
+        gluster: !arguments.no_gluster,
+        resync: !arguments.no_resync,
     };
-    let day = said("date", &["--utc", "+%Y-%m-%d"])?;
-    Ok(format!("{day}, {}", said("git", &["describe", "--always", "--dirty"])?))
+    bench::run(&plan, &arguments.results)
 }
