@@ -41,7 +41,11 @@ pub(super) fn workloads() -> Vec<Workload> {
         ),
         fio("1 MiB sequential write", "MiB/s", &["--rw=write", "--bs=1m", "--size=1g"]),
         fio("4 KiB write + fsync", "/s", &["--rw=randwrite", "--bs=4k", "--size=64m", "--fsync=1"]),
-        fio("cached read, 4 KiB", "/s", &["--rw=randread", "--bs=4k", "--size=128m", "--invalidate=0"]),
+        fio(
+            "cached read, 4 KiB",
+            "/s",
+            &["--rw=randread", "--bs=4k", "--size=128m", "--invalidate=0", "--pre_read=1"],
+        ),
         fio("cold read, 128 KiB", "MiB/s", &["--rw=read", "--bs=128k", "--size=512m", "--invalidate=1"]),
         Workload { name: "small files of 4 KiB", unit: "/s", work: Work::Small },
         Workload { name: "untar of /usr/include", unit: "files/s", work: Work::Untar },
