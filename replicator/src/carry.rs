@@ -145,26 +145,22 @@ fn bind(objects: &dyn Objects, id: ObjectId, parent: ObjectId, name: &Bytes, kin
 }
 
 fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
-    let Op::Create { id, parent, name, mode, uid, gid, rdev, target, time } = op else {
+    let Op::Create { id, parent, name, mode, rdev, target, time, .. } = op else {
         return Err(Errno::INVAL);
     };
     let directory = objects.path(*parent)?;
     let root = objects.root(*parent)?;
+    if name.is_empty() {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&*directory, c".", flags, Mode::from_raw_mode(mode & 0o7777))?;
+        dress(file.as_fd(), op)?;
+        let found = root.identify(rustix::io::fcntl_dupfd_cloexec(&file, 0)?)?;
+        return objects.bound(*id, found, Some(file), (*parent, name));
+    }
     let file = make(directory.as_fd(), name, *mode, *rdev, target)?;
     let finish = || -> Result<(), Errno> {
         let path = open_name(directory.as_fd(), name, OFlags::PATH)?;
-        let now = attributes(path.as_fd())?;
-        let owner = (now.uid != *uid).then_some(*uid);
-        let group = (now.gid != *gid).then_some(*gid);
-        set_owner(path.as_fd(), owner, group)?;
-        // The permissions are what the filesystem made of them and the default ACL; the other bits may have been
-        // cleared by the change of owner, or be missing.
-        let wanted = (now.mode & 0o777) | (mode & 0o7000);
-        let special = owner.is_some() || group.is_some() || now.mode & 0o7777 != wanted;
-        if special && mode & libc::S_IFMT != libc::S_IFLNK {
-            set_mode(path.as_fd(), wanted)?;
-        }
-        set_times(path.as_fd(), Some(*time), Some(*time))?;
+        dress(path.as_fd(), op)?;
         objects.bound(*id, root.identify(path)?, file, (*parent, name))
     };
     finish().inspect_err(|_| {
@@ -174,6 +170,23 @@ fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
         }
     })?;
     stamp(objects, *parent, number, directory.as_fd(), *time)
+}
+
+/// Owner, permissions and times of what was just made.
+fn dress(path: BorrowedFd<'_>, op: &Op) -> Result<(), Errno> {
+    let Op::Create { mode, uid, gid, time, .. } = op else { return Err(Errno::INVAL) };
+    let now = attributes(path)?;
+    let owner = (now.uid != *uid).then_some(*uid);
+    let group = (now.gid != *gid).then_some(*gid);
+    set_owner(path, owner, group)?;
+    // The permissions are what the filesystem made of them and the default ACL; the other bits may have been cleared by
+    // the change of owner, or be missing.
+    let wanted = (now.mode & 0o777) | (mode & 0o7000);
+    let special = owner.is_some() || group.is_some() || now.mode & 0o7777 != wanted;
+    if special && mode & libc::S_IFMT != libc::S_IFLNK {
+        set_mode(path, wanted)?;
+    }
+    set_times(path, Some(*time), Some(*time))
 }
 
 /// Makes the object; a regular file is left open.
@@ -286,7 +299,13 @@ fn sync(objects: &dyn Objects, id: ObjectId, data_only: bool) -> Result<(), Errn
         // Nothing else has content; its name is made durable with its directory.
         _ => return Ok(()),
     };
-    if data_only { rustix::fs::fdatasync(&*file) } else { rustix::fs::fsync(&*file) }
+    if data_only {
+        rustix::fs::fdatasync(&*file)?
+    } else {
+        rustix::fs::fsync(&*file)?
+    }
+    tracing::trace!(id = id.0, data_only, "made durable");
+    Ok(())
 }
 
 fn write_all(file: &OwnedFd, mut offset: u64, mut data: &[u8]) -> Result<(), Errno> {

@@ -23,6 +23,8 @@ pub fn changes(op: &Op, nodes: &Nodes) -> Vec<Change> {
         Op::Truncate { id, size, mode, .. } => {
             content(&mut changes, object(*id), *size, u64::MAX - size, mode.is_some());
         }
+        // What has no name is not missed.
+        Op::Create { name, .. } if name.is_empty() => {}
         Op::Create { parent, name, mode, .. } => {
             let deep = kind_of(*mode) == Ok(Kind::Directory);
             changes.extend(object(*parent).map(|dir| name_in(dir, name, deep)));

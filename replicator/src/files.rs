@@ -174,7 +174,9 @@ impl Handler for Files {
                 Ok(Reply::Empty)
             }
             Operation::StatFs => self.statfs(),
-            Operation::Temporary { .. } => Err(Errno::OPNOTSUPP),
+            Operation::Temporary { mode, umask, flags: _ } => {
+                self.make_nameless(&node, mode, umask, (request.uid, request.gid))
+            }
             Operation::ReadLink => self.read_link(&node),
             operation => self.handle_names(&node, request.uid, request.gid, operation),
         }

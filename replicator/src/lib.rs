@@ -18,6 +18,7 @@ pub mod fds;
 pub mod fence;
 pub mod files;
 pub mod fuse;
+pub mod introduce;
 pub mod journal;
 pub mod keys;
 pub mod knowledge;

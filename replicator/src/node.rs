@@ -402,7 +402,8 @@ impl Objects for Nodes {
         place: (ObjectId, &Bytes),
     ) -> Result<(), Errno> {
         let parent = self.get(place.0)?;
-        let excluded = self.is_excluded(&parent, place.1);
+        let nameless = place.1.is_empty();
+        let excluded = if nameless { parent.excluded } else { self.is_excluded(&parent, place.1) };
         let mut tables = self.tables.lock();
         if let Some(other) = tables.by_id.get(&id).cloned() {
             if other.object == found.object {
@@ -415,7 +416,11 @@ impl Objects for Nodes {
             }
         }
         let node = Node::new(id, found.object.clone(), excluded);
-        node.moved(None, Some(place));
+        if nameless {
+            node.state.lock().pin = Some(Arc::new(found.path));
+        } else {
+            node.moved(None, Some(place));
+        }
         tables.by_id.insert(id, Arc::clone(&node));
         // A second name of an object that already has an id, or one that was removed and whose handle came back: the
         // newest one is found.

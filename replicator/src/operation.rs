@@ -154,7 +154,7 @@ impl Engine {
         let op = (task.build)()?;
         self.reserve(&op)?;
         if bound == Bound::Nameless {
-            return self.carry_out_alone(&op).map(|()| Attempt::Done);
+            return self.nameless(task.subjects, &standing, &op);
         }
         let changes = changes(&op, &self.nodes);
         if let Standing::Session(session) = standing
@@ -179,6 +179,7 @@ impl Engine {
             return Ok(Attempt::Again);
         }
         self.mark(&changes)?;
+        self.mark(&self.unseen(&op))?;
         self.carry_out_alone(&op)?;
         if let Some(lineage) = self.state.first_alone() {
             self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
@@ -268,7 +269,38 @@ impl Engine {
         }
     }
 
-    fn carry_out_alone(&self, op: &Op) -> Result<(), Errno> {
+    /// An operation on something whose last name was gone before its keys were held.
+    fn nameless(&self, subjects: &[&Arc<Node>], standing: &Standing, op: &Op) -> Result<Attempt, Errno> {
+        if !subjects.iter().any(|node| self.is_nameless(node)) {
+            // A file made without a name got one since.
+            return Ok(Attempt::Again);
+        }
+        if let Op::Link { id, .. } = op {
+            let existing = self.nodes.get(*id)?;
+            let known = matches!(standing, Standing::Session(session) if self.is_bound(session, &existing));
+            if self.is_nameless(&existing) && !known {
+                // It must not get a name here only: the caller introduces it first.
+                return Ok(Attempt::Failed(Errno::AGAIN));
+            }
+        }
+        self.carry_out_alone(op).map(|()| Attempt::Done)
+    }
+
+    /// What else differs once the operation is carried out: a file that gets its first name was never marked.
+    fn unseen(&self, op: &Op) -> Vec<Change> {
+        let Op::Link { id, .. } = op else { return Vec::new() };
+        let Some(node) = self.nodes.get(*id).ok().filter(|node| self.is_nameless(node)) else {
+            return Vec::new();
+        };
+        let object = node.object.clone();
+        vec![Change::data_from(object.clone(), 0), Change::Meta { object }]
+    }
+
+    /// Carries out an operation here and nowhere else, whatever the state.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn carry_out_alone(&self, op: &Op) -> Result<(), Errno> {
         // An object may be dirty, then equal, then dirty again within one session: no number says where this stands
         // among those of the session, but its keys do.
         self.carry_out(Number(0), op)
@@ -407,7 +439,9 @@ impl Engine {
         }
         match search(&self.nodes, node) {
             Ok(true) => self.bind_somewhere(session, node).unwrap_or(Bound::No),
-            Ok(false) | Err(Errno::STALE) => self.nameless(node),
+            // Else it moves about faster than it is looked for.
+            Ok(false) | Err(Errno::STALE) if self.is_nameless(node) => Bound::Nameless,
+            Ok(false) | Err(Errno::STALE) => Bound::No,
             Err(error) => {
                 tracing::warn!(%error, object = ?node.object, "cannot look for the name of an object");
                 Bound::No
@@ -433,12 +467,11 @@ impl Engine {
         None
     }
 
-    /// Its last name is gone for good, or it moves about faster than it is looked for.
-    fn nameless(&self, node: &Arc<Node>) -> Bound {
+    /// It has no name: its last one is gone, or it never had one.
+    fn is_nameless(&self, node: &Node) -> bool {
         match self.nodes.open_path(node).and_then(|path| attributes(path.as_fd())) {
-            Ok(attributes) if attributes.nlink == 0 => Bound::Nameless,
-            Err(Errno::STALE) => Bound::Nameless,
-            Ok(_) | Err(_) => Bound::No,
+            Ok(attributes) => attributes.nlink == 0,
+            Err(error) => error == Errno::STALE,
         }
     }
 

@@ -161,7 +161,7 @@ pub fn parse_operation(frame: proto::Operation) -> Result<(Number, Number, Op), 
         Wire::Create(m) => Op::Create {
             id: new_id(m.id)?,
             parent: id(m.parent)?,
-            name: name(m.name)?,
+            name: new_name(m.name, m.mode)?,
             mode: file_mode(m.mode)?,
             uid: m.uid,
             gid: m.gid,
@@ -298,6 +298,12 @@ fn name(name: Bytes) -> Result<Bytes, Malformed> {
         && name.as_ref() != b"."
         && name.as_ref() != b"..";
     if plain { Ok(name) } else { Err(Malformed("name")) }
+}
+
+/// Only a regular file may be made without a name.
+fn new_name(given: Bytes, mode: u32) -> Result<Bytes, Malformed> {
+    let nameless = given.is_empty() && mode & 0o170_000 == 0o100_000;
+    if nameless { Ok(given) } else { name(given) }
 }
 
 fn target(target: Bytes, mode: u32) -> Result<Bytes, Malformed> {

@@ -32,6 +32,8 @@ mod pair;
 mod random;
 #[path = "mirror/refused.rs"]
 mod refused;
+#[path = "mirror/semantics.rs"]
+mod semantics;
 #[path = "mirror/speed.rs"]
 mod speed;
 #[path = "mirror/trees.rs"]

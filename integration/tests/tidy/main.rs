@@ -7,6 +7,7 @@ mod budget;
 mod manifest;
 mod module_tree;
 mod purity;
+mod semantics;
 mod source;
 mod system_calls;
 mod text;
@@ -66,4 +67,9 @@ fn nothing_is_left_for_later() {
 #[test]
 fn no_path_of_a_machine_is_in_a_file() {
     none(text::check_paths());
+}
+
+#[test]
+fn every_promise_of_the_mirrored_directory_has_a_test() {
+    none(semantics::check(&source::all()));
 }

@@ -1033,7 +1033,7 @@ pub mod operation {
         /// Directory.
         #[prost(uint64, tag = "2")]
         pub parent: u64,
-        /// Name in it.
+        /// Name in it. Empty: a regular file without a name, which lives as long as its id unless a link names it.
         #[prost(bytes = "bytes", tag = "3")]
         pub name: ::prost::bytes::Bytes,
         /// Type and permission bits.

@@ -96,7 +96,8 @@ pub enum Op {
         id: ObjectId,
         /// Directory.
         parent: ObjectId,
-        /// Name in it.
+        /// Name in it. Empty: a regular file without a name, on the filesystem of the directory; it lives as long as its
+        /// id, unless [`Op::Link`] gives it a name.
         name: Bytes,
         /// Type and permission bits; where the directory has a default ACL, that one is applied to them.
         mode: u32,

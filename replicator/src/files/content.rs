@@ -12,6 +12,7 @@ use safe_replication::op::{Allocation, Op};
 use super::Files;
 use crate::clock::file_time;
 use crate::fuse::Reply;
+use crate::fuse::caller::Caller;
 use crate::node::Node;
 use crate::operation::Task;
 use crate::state::Standing;
@@ -50,10 +51,13 @@ impl Files {
         let wanted = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
         let written = u32::try_from(self.fitting(node, offset, wanted.into())?).unwrap_or(wanted);
         let data = data.slice(..written as usize);
-        let mode = self.killed(node, kill_privileges)?;
+        let kill = self.killed(node, kill_privileges)?.is_some();
         let end = offset + data.len() as u64;
-        let build = || Ok(Op::Write { id: node.id, offset, data: data.clone(), time: file_time(), mode });
-        let keys = Keys::data(node.id.0, offset, end, mode.is_some());
+        let build = || {
+            let mode = self.killed(node, kill)?;
+            Ok(Op::Write { id: node.id, offset, data: data.clone(), time: file_time(), mode })
+        };
+        let keys = Keys::data(node.id.0, offset, end, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
         // The kernel follows a synchronous buffered write by a request to sync, but not a direct one.
         let direct = libc::O_DIRECT | libc::O_DSYNC;
@@ -72,7 +76,8 @@ impl Files {
         }
     }
 
-    /// Permission bits after setuid and setgid are taken away, if there are any to take.
+    /// Permission bits after setuid and setgid are taken away, if there are any to take. Asked once to know whether the
+    /// keys have to include the attributes, and again under them.
     pub(super) fn killed(&self, node: &Node, kill: bool) -> Result<Option<u32>, Errno> {
         if !kill {
             return Ok(None);
@@ -103,8 +108,12 @@ impl Files {
             return Err(Errno::FBIG);
         }
         let end = offset + length;
-        let build = || Ok(Op::Allocate { id: node.id, how, offset, length, time: file_time(), mode: None });
-        let keys = Keys::data(node.id.0, offset, end, false);
+        let kill = self.killed(node, !Caller::current().is_privileged())?.is_some();
+        let build = || {
+            let mode = self.killed(node, kill)?;
+            Ok(Op::Allocate { id: node.id, how, offset, length, time: file_time(), mode })
+        };
+        let keys = Keys::data(node.id.0, offset, end, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
         Ok(Reply::Empty)
     }
@@ -131,6 +140,7 @@ impl Files {
         if from.id == to.id && offset < to_end && to_offset < end {
             return Err(Errno::INVAL);
         }
+        let kill = self.killed(to, !Caller::current().is_privileged())?.is_some();
         let source = [Change::Data { object: from.object.clone(), offset, len: length }];
         let build = || {
             let (standing, _) = self.engine.state.standing();
@@ -138,7 +148,7 @@ impl Files {
             if differs || self.attributes(from)?.size < end {
                 return Err(Errno::XDEV);
             }
-            let time = file_time();
+            let (time, mode) = (file_time(), self.killed(to, kill)?);
             Ok(Op::Copy {
                 source: from.id,
                 source_offset: offset,
@@ -146,10 +156,10 @@ impl Files {
                 offset: to_offset,
                 length,
                 time,
-                mode: None,
+                mode,
             })
         };
-        let mut keys = Keys::data(to.id.0, to_offset, to_end, false);
+        let mut keys = Keys::data(to.id.0, to_offset, to_end, kill);
         keys.push(Key::range(from.id.0, offset, end).shared());
         self.engine.run(&Task { keys, subjects: &[from, to], excluded: false, build: &build })?;
         Ok(Reply::Written(u32::try_from(length).unwrap_or(0)))

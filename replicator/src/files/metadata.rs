@@ -33,9 +33,12 @@ impl Files {
         if size > self.engine.nodes.root_of(node).longest {
             return Err(Errno::FBIG);
         }
-        let mode = self.killed(node, kill_privileges)?;
-        let build = || Ok(Op::Truncate { id: node.id, size, time: file_time(), mode });
-        let keys = Keys::data(node.id.0, 0, u64::MAX, mode.is_some());
+        let kill = self.killed(node, kill_privileges)?.is_some();
+        let build = || {
+            let mode = self.killed(node, kill)?;
+            Ok(Op::Truncate { id: node.id, size, time: file_time(), mode })
+        };
+        let keys = Keys::data(node.id.0, 0, u64::MAX, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })
     }
 

@@ -42,11 +42,7 @@ impl Files {
         match operation {
             Operation::Create { name, mode, umask, flags: _ } => {
                 let mode = mode & 0o7777 | libc::S_IFREG;
-                let made = self.make(node, &new(name, mode, umask, 0, Bytes::new()))?;
-                let entry = self.entry(&made, self.attributes(&made)?);
-                let file = self.engine.nodes.open_file(&made)?;
-                made.lend(&file);
-                Ok(Reply::Created { entry, handle: self.keep(file, made) })
+                self.created(self.make(node, &new(name, mode, umask, 0, Bytes::new()))?)
             }
             Operation::MakeNode { name, mode, rdev, umask } => {
                 let made = self.make(node, &new(name, mode, umask, decode_device(rdev), Bytes::new()))?;
@@ -77,30 +73,7 @@ impl Files {
         let build = || {
             let directory = self.engine.nodes.open_path(parent)?;
             must_not_exist(directory.as_fd(), &new.name)?;
-            let above = attributes(directory.as_fd())?;
-            let mut mode = new.mode;
-            let inherits = xattr(directory.as_fd(), b"system.posix_acl_default").ok().flatten().is_some();
-            if !inherits || mode & libc::S_IFMT == libc::S_IFLNK {
-                mode &= !new.umask;
-            }
-            let mut gid = new.gid;
-            if above.mode & libc::S_ISGID != 0 {
-                gid = above.gid;
-                if mode & libc::S_IFMT == libc::S_IFDIR {
-                    mode |= libc::S_ISGID;
-                }
-            }
-            Ok(Op::Create {
-                id,
-                parent: parent.id,
-                name: new.name.clone(),
-                mode,
-                uid: new.uid,
-                gid,
-                rdev: new.rdev,
-                target: new.target.clone(),
-                time: file_time(),
-            })
+            creation(id, parent, directory.as_fd(), new)
         };
         let keys = Keys::of(&[Key::name(parent.id.0, &new.name), Key::all(id.0)]);
         let excluded = self.engine.nodes.is_excluded(parent, &new.name);
@@ -108,6 +81,31 @@ impl Files {
         let node = self.engine.nodes.get(id)?;
         self.engine.nodes.tell(&node);
         Ok(node)
+    }
+
+    /// O_TMPFILE: the file is here only, for nobody misses it after a failure; the other node gets it with its name.
+    pub(super) fn make_nameless(
+        &self,
+        parent: &Arc<Node>,
+        mode: u32,
+        umask: u32,
+        (uid, gid): (u32, u32),
+    ) -> Result<Reply, Errno> {
+        let mode = mode & 0o7777 | libc::S_IFREG;
+        let new = New { name: Bytes::new(), mode, umask, uid, gid, rdev: 0, target: Bytes::new() };
+        let id = self.engine.nodes.fresh_id();
+        let directory = self.engine.nodes.open_path(parent)?;
+        self.engine.carry_out_alone(&creation(id, parent, directory.as_fd(), &new)?)?;
+        let made = self.engine.nodes.get(id)?;
+        self.engine.nodes.tell(&made);
+        self.created(made)
+    }
+
+    fn created(&self, made: Arc<Node>) -> Result<Reply, Errno> {
+        let entry = self.entry(&made, self.attributes(&made)?);
+        let file = self.engine.nodes.open_file(&made)?;
+        made.lend(&file);
+        Ok(Reply::Created { entry, handle: self.keep(file, made) })
     }
 
     fn unlink(&self, parent: &Arc<Node>, name: &Bytes, directory: bool) -> Result<(), Errno> {
@@ -232,8 +230,21 @@ impl Files {
             must_not_exist(self.engine.nodes.open_path(parent)?.as_fd(), name)?;
             Ok(Op::Link { id: existing.id, parent: parent.id, name: name.clone(), time: file_time() })
         };
-        let keys = Keys::of(&[Key::name(parent.id.0, name), Key::meta(existing.id.0)]);
-        self.engine.run(&Task { keys, subjects: &[existing, parent], excluded, build: &build })
+        loop {
+            let nameless = self.attributes(existing)?.nlink == 0;
+            if nameless && !existing.excluded {
+                self.engine.introduce(existing)?;
+            }
+            // Its first name is also that of what is written to it meanwhile.
+            let object = if nameless { Key::all(existing.id.0) } else { Key::meta(existing.id.0) };
+            let keys = Keys::of(&[Key::name(parent.id.0, name), object]);
+            let subjects = [existing, parent];
+            let result = self.engine.run(&Task { keys, subjects: &subjects, excluded, build: &build });
+            // It is not known to the other node (any more).
+            if result != Err(Errno::AGAIN) {
+                return result;
+            }
+        }
     }
 
     fn find(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
@@ -246,6 +257,34 @@ impl Files {
         let found = self.find(parent, name)?;
         Ok(self.engine.nodes.remember(found.object, Some((parent, name)), false))
     }
+}
+
+/// The operation that makes it: with the mask, or the default ACL, and what a setgid directory gives.
+fn creation(id: ObjectId, parent: &Node, directory: BorrowedFd<'_>, new: &New) -> Result<Op, Errno> {
+    let above = attributes(directory)?;
+    let mut mode = new.mode;
+    let inherits = xattr(directory, b"system.posix_acl_default").ok().flatten().is_some();
+    if !inherits || mode & libc::S_IFMT == libc::S_IFLNK {
+        mode &= !new.umask;
+    }
+    let mut gid = new.gid;
+    if above.mode & libc::S_ISGID != 0 {
+        gid = above.gid;
+        if mode & libc::S_IFMT == libc::S_IFDIR {
+            mode |= libc::S_ISGID;
+        }
+    }
+    Ok(Op::Create {
+        id,
+        parent: parent.id,
+        name: new.name.clone(),
+        mode,
+        uid: new.uid,
+        gid,
+        rdev: new.rdev,
+        target: new.target.clone(),
+        time: file_time(),
+    })
 }
 
 fn must_not_exist(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {

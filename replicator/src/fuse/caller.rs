@@ -26,6 +26,13 @@ impl Caller {
         CALLER.set(self);
     }
 
+    /// It is root. Which capabilities others have is not told: whoever else has CAP_FSETID loses setuid and setgid where
+    /// the kernel does not say that they stay.
+    #[must_use]
+    pub const fn is_privileged(self) -> bool {
+        self.uid == 0
+    }
+
     /// It was killed, and only waits for its answer to end. The kernel tells of a first signal only, which may be
     /// one that the program lives with; so it is asked for.
     #[must_use]

@@ -178,6 +178,8 @@ fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the handler matches the rest")]
 fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
     let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
+    let opcode = u32::from_ne_bytes(message[4..8].try_into().unwrap_or_default());
+    tracing::trace!(opcode, unique, "request");
     let Some(request) = Request::parse(message) else {
         return answer(shared, device, &Reply::error(unique, libc::EINVAL), &[]);
     };

@@ -11,23 +11,7 @@ use rustix::fs::{
 };
 use safe_proto::replication::Plan;
 
-use crate::pair::Pair;
-
-/// Runs a script of the shell in the mount; its tests are the assertions.
-fn shell(pair: &Pair, script: &str) {
-    let output = Command::new("bash")
-        .args(["-eux", "-c", script])
-        .current_dir(&pair.a.data)
-        .env("PEER", &pair.b.data)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{script}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+use crate::pair::{Pair, script};
 
 fn mtime(path: &Path) -> (i64, i64) {
     let metadata = fs::symlink_metadata(path).unwrap();
@@ -52,7 +36,7 @@ fn a_file_written_is_on_both_nodes_when_the_write_returns() {
 #[test]
 fn names_come_and_go() {
     let pair = Pair::paired(Plan::Repair);
-    shell(
+    script(
         &pair,
         r#"
         mkdir -p a/b/c && echo one > a/b/c/one && ln a/b/c/one a/two && ln -s ../nowhere a/link
@@ -117,7 +101,7 @@ fn attributes_and_times() {
 #[test]
 fn extended_attributes_and_acls() {
     let pair = Pair::paired(Plan::Repair);
-    shell(
+    script(
         &pair,
         r#"
         mkdir dir && setfacl -d -m u:1000:rwx,g:2000:rx,m::rwx dir && setfacl -m u:1001:rw dir
@@ -179,8 +163,8 @@ fn copies_appends_and_mappings() {
     assert_eq!(fs::read(pair.beyond("copy")).unwrap(), content);
     let mut append = OpenOptions::new().append(true).open(pair.at("copy")).unwrap();
     append.write_all(b"appended").unwrap();
-    shell(&pair, "echo again >> copy; tail -c 14 \"$PEER/copy\" | grep -q appendedagain");
-    shell(
+    script(&pair, "echo again >> copy; tail -c 14 \"$PEER/copy\" | grep -q appendedagain");
+    script(
         &pair,
         r#"python3 - <<'END'
 import mmap, os
@@ -250,7 +234,7 @@ fn privileges_go_when_others_write() {
     assert!(status.success());
     assert_eq!(fs::metadata(pair.at("file")).unwrap().mode() & 0o7777, 0o777);
     assert_eq!(fs::metadata(pair.beyond("file")).unwrap().mode() & 0o7777, 0o777);
-    shell(
+    script(
         &pair,
         r#"
         mkdir shared && chgrp 4321 shared && chmod 2777 shared
@@ -271,7 +255,7 @@ fn many_names_in_one_directory() {
             .unwrap();
     }
     assert_eq!(fs::read_dir(&pair.a.data).unwrap().count(), 2000);
-    shell(&pair, "ls -l | tail -n +2 | wc -l | grep -qx 2000; find . -name 'n*5' -delete");
+    script(&pair, "ls -l | tail -n +2 | wc -l | grep -qx 2000; find . -name 'n*5' -delete");
     assert_eq!(fs::read_dir(&pair.a.data).unwrap().count(), 1800);
     pair.assert_equal();
 }
@@ -279,7 +263,7 @@ fn many_names_in_one_directory() {
 #[test]
 fn programs_run_as_on_any_filesystem() {
     let pair = Pair::paired(Plan::Repair);
-    shell(
+    script(
         &pair,
         r#"
         tar -C /usr/share/doc -cf - $(ls /usr/share/doc | head -40) | tar -xf -

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) data: PathBuf,
     pub(crate) exclude: Vec<String>,
     pub(crate) ack_disk: bool,
+    /// More directives of the log.
+    pub(crate) log_also: &'static str,
     ca: String,
     identity: Identity,
     pub(crate) address: SocketAddr,
@@ -91,6 +93,7 @@ impl Node {
             place,
             exclude: Vec::new(),
             ack_disk: false,
+            log_also: "",
             ca: authority.pem(),
             identity: authority.node(name),
             address,
@@ -116,7 +119,7 @@ impl Node {
                 "--run-dir",
                 self.place.to_str().unwrap(),
                 "--log",
-                "debug,h2=info,hyper=info,tonic=info,rustls=info",
+                &format!("debug,h2=info,hyper=info,tonic=info,rustls=info{}", self.log_also),
             ])
             .stdin(Stdio::null())
             .stderr(log)

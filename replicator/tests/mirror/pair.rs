@@ -48,6 +48,18 @@ impl Pair {
         pair
     }
 
+    /// Paired, and both log what [`crate::semantics::requests::Requests`] counts.
+    pub(crate) fn paired_watching_requests() -> Self {
+        let mut pair = Self::unstarted();
+        for node in [&mut pair.a, &mut pair.b] {
+            node.log_also = crate::semantics::requests::LOG;
+        }
+        pair.start();
+        pair.session(1, Plan::Repair);
+        pair.a.mount();
+        pair
+    }
+
     pub(crate) fn session(&mut self, session: u64, plan: Plan) {
         self.b.join(session, Role::Secondary, plan);
         self.a.join(session, Role::Primary, plan);
@@ -79,6 +91,23 @@ impl Pair {
     pub(crate) fn assert_equal(&self) {
         assert_equal(&self.a.data, &self.b.data);
     }
+}
+
+/// Runs a script of the shell in the mount of `a`; its tests are the assertions.
+#[track_caller]
+pub(crate) fn script(pair: &Pair, text: &str) {
+    let output = Command::new("bash")
+        .args(["-eux", "-c", text])
+        .current_dir(&pair.a.data)
+        .env("PEER", &pair.b.data)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{text}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[track_caller]

@@ -1,0 +1,14 @@
+//! The lines of SEMANTICS.md on a real mount.
+
+#[path = "semantics/content.rs"]
+mod content;
+#[path = "semantics/names.rs"]
+mod names;
+#[path = "semantics/privileges.rs"]
+mod privileges;
+#[path = "semantics/requests.rs"]
+pub(crate) mod requests;
+#[path = "semantics/space.rs"]
+mod space;
+#[path = "semantics/temporary.rs"]
+mod temporary;
