@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 mod announce;
+mod carrier;
 mod netlink;
 
+use carrier::Carrier;
 use netlink::{Interface, Present};
 
 pub use netlink::Netlink;
@@ -91,13 +93,18 @@ impl Addresses {
     pub fn keep(setup: Setup) -> Self {
         let (orders, mut inbox) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
-            while let Some(order) = inbox.recv().await {
-                match order {
-                    Order::Raise => setup.raise().await,
-                    Order::Drop => setup.drop().await,
-                    Order::Look => {}
+            let mut carrier = Carrier::new(&setup);
+            loop {
+                tokio::select! {
+                    order = inbox.recv() => match order {
+                        Some(Order::Raise) => setup.raise().await,
+                        Some(Order::Drop) => setup.drop().await,
+                        Some(Order::Look) => {}
+                        None => return,
+                    },
+                    () = carrier.changed() => {}
                 }
-                setup.look().await;
+                setup.look(&mut carrier).await;
             }
         });
         Self { orders }
@@ -257,7 +264,7 @@ impl Setup {
         written.map_err(|error| format!("{}: {error}", self.record.display()))
     }
 
-    async fn look(&self) {
+    async fn look(&self, carrier: &mut Carrier) {
         let (interfaces, present) = match (self.netlink.interfaces().await, self.netlink.addresses().await) {
             (Ok(interfaces), Ok(present)) => (interfaces, present),
             (Err(error), _) | (_, Err(error)) => {
@@ -265,6 +272,10 @@ impl Setup {
                 return;
             }
         };
+        let chosen = self.addresses.iter().map(|spec| self.choose(spec, &interfaces, &present).ok());
+        if let Some(carrier) = carrier.judge(chosen, &interfaces) {
+            self.reporter.event(Event::Carrier(carrier)).await;
+        }
         let status = self.addresses.iter().map(|spec| {
             let found = present.iter().find(|one| one.ip == spec.ip.ip());
             let interface = match found {

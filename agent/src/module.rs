@@ -14,6 +14,9 @@ use crate::node::{Heartbeats, Membership};
 use crate::paths::{ModulePaths, Paths};
 use crate::spec_store::Label;
 
+/// A pair that was whole so long is quiet: the preferred primary gets its role back.
+const QUIET: Duration = Duration::from_secs(30);
+
 /// One module on this node.
 #[derive(Debug, Clone)]
 pub struct Module {
@@ -53,6 +56,12 @@ impl Module {
         let mut spec = ModuleSpec::parse(&text).map_err(|findings| sentence(&findings))?;
         // Installed under another name: that one counts.
         name.clone_into(&mut spec.module.name);
+        spec.rules().map_err(|(index, error)| {
+            format!(
+                "the rule {} is wrong {error}; correct it and install the module again",
+                spec.rule[index].label
+            )
+        })?;
         Ok(Self { name: name.to_owned(), spec, label, paths, node: node.to_owned() })
     }
 
@@ -98,11 +107,8 @@ impl Module {
     /// Parts of the spec that this release accepts but does not act on; for the record of events.
     #[must_use]
     pub fn ignored(&self) -> Vec<&'static str> {
-        let parts = [
-            ("[[check]]", self.spec.check.is_empty()),
-            ("[[process]]", self.spec.process.is_empty()),
-            ("[[rule]]", self.spec.rule.is_empty()),
-        ];
+        let parts =
+            [("[[check]]", self.spec.check.is_empty()), ("[[process]]", self.spec.process.is_empty())];
         parts.into_iter().filter(|(_, empty)| !empty).map(|(name, _)| name).collect()
     }
 
@@ -148,6 +154,8 @@ impl Module {
                 SplitBrainPolicy::Manual => config::SplitBrain::Manual,
             },
             default_primary: self.default_primary(),
+            quiet: QUIET,
+            sync_delta: spec.replication.sync_delta,
             failover: spec.module.failover,
             has_addresses: !spec.address.is_empty(),
             start_timeout: spec.scripts.start_timeout,
@@ -156,6 +164,8 @@ impl Module {
             max_loop: spec.module.max_loop,
             loop_interval: spec.module.loop_interval,
             retry_after: spec.module.retry_after,
+            // A module with a rule that cannot be read is not loaded.
+            rules: spec.rules().unwrap_or_default(),
             entropy,
             boot_id,
         }

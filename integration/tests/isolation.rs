@@ -81,12 +81,30 @@ fn all_lans_cut_and_told_to_wait() -> Result<()> {
         s.cluster.cut(lan)?;
     }
     for node in s.cluster.nodes() {
-        s.cluster.wait_status(MODULE, &node.name, "does not serve", |status| !status.state.serves())?;
+        s.cluster.wait_status(MODULE, &node.name, "WAIT", |status| status.state == State::Wait)?;
     }
     for lan in LANS {
         s.cluster.heal(lan)?;
     }
     s.wait_pair(s.node(0))?;
+    s.finish()
+}
+
+/// S7b: of two isolated nodes the one whose address interface lost its carrier waits, the other one serves.
+#[test]
+fn all_lans_cut_and_one_without_carrier() -> Result<()> {
+    let s = Service::start("s7-carrier")?;
+    let moment = clock::now();
+    for lan in LANS {
+        s.cluster.plug(s.node(0), lan, false)?;
+    }
+    s.cluster.wait_status(MODULE, "n1", "WAIT", |status| status.state == State::Wait)?;
+    s.wait(s.node(1), State::Alone)?;
+    s.served_after(moment)?;
+    for lan in LANS {
+        s.cluster.plug(s.node(0), lan, true)?;
+    }
+    s.wait_pair(s.node(1))?;
     s.finish()
 }
 

@@ -17,6 +17,7 @@ pub mod label;
 mod prefix;
 pub mod quantity;
 mod read;
+pub mod rules;
 pub mod section;
 mod suggest;
 pub mod value;

@@ -33,6 +33,8 @@ pub fn watch_disk(replica: &Replica) {
 /// Runs until the process ends.
 pub fn watch(replica: &Arc<Replica>) {
     let mut interval = Duration::from_millis(300);
+    // How long the agent had been gone when everything was cleared away; a shorter time is another absence.
+    let mut cleared: Option<Duration> = None;
     loop {
         let Some((gone, fenced)) = replica.agent.wait_gone(interval) else { return };
         let Some((settings, mounted, settled, contact)) = replica.watched() else {
@@ -43,6 +45,7 @@ pub fn watch(replica: &Arc<Replica>) {
             continue;
         };
         interval = settings.interval;
+        cleared = cleared.filter(|before| gone >= *before);
         let unheard = !settled && contact.elapsed() > settings.timeout / 10 * 9;
         if !fenced && (gone > settings.agent_timeout || (mounted && unheard)) {
             tracing::warn!(gone_ms = gone.as_millis(), unheard, "fencing this node: its agent is gone");
@@ -50,6 +53,12 @@ pub fn watch(replica: &Arc<Replica>) {
             drop_addresses(&settings.virtual_addresses);
             replica.fence();
             kill_processes(&settings.module, &settings.module_dir, KILLED);
+            cleared = Some(gone);
+        } else if fenced && cleared.is_none() {
+            // Fenced by the agent's order: it may have died before it removed the addresses.
+            drop_addresses(&settings.virtual_addresses);
+            kill_processes(&settings.module, &settings.module_dir, KILLED);
+            cleared = Some(gone);
         }
         replica.agent.speak(&settings.heartbeat_key);
     }

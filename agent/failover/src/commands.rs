@@ -205,10 +205,14 @@ impl Failover {
     }
 
     fn swap_ended(&self) -> Option<Result<(), String>> {
-        if self.closing.is_some() || self.hard.offered {
+        // An offer outlives its session on disk, for the next meeting; who asked does not wait for that.
+        let offers = self.hard.offered && self.session.is_some();
+        if self.closing.is_some() || offers {
             return None;
         }
-        let handed = self.hard.role == Role::Secondary && matches!(self.mode, Mode::Second | Mode::Target);
+        let handed = self.hard.role == Role::Secondary
+            && !self.hard.offered
+            && matches!(self.mode, Mode::Second | Mode::Target);
         if handed {
             return Some(Ok(()));
         }

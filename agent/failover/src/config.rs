@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rule::Rule;
+
 /// Which of the module's two nodes this is: the order of `nodes` in `module.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
@@ -56,7 +58,7 @@ pub enum SplitBrain {
 pub enum DefaultPrimary {
     /// Whoever is.
     None,
-    /// Who was primary last.
+    /// Who was primary before it was lost: it gets the role back from the node that took over.
     Last,
     /// Always this node.
     Node(Side),
@@ -93,6 +95,11 @@ pub struct Config {
     pub split_brain: SplitBrain,
     /// Preferred primary.
     pub default_primary: DefaultPrimary,
+    /// How long a pair must have been whole before the preferred primary gets its role back.
+    pub quiet: Duration,
+    /// A copy that was in step at most so long ago, by the wall clock, may serve by itself although the other node may
+    /// have gone on; zero: never.
+    pub sync_delta: Duration,
     /// False: a secondary never promotes by itself.
     pub failover: bool,
     /// The module has virtual addresses.
@@ -109,6 +116,8 @@ pub struct Config {
     pub loop_interval: Duration,
     /// Wait before trying again after `max_loop`; zero: never.
     pub retry_after: Duration,
+    /// Failover rules, in the order in which they are looked at.
+    pub rules: Vec<Rule>,
     /// 128 random bits drawn by the shell when this process started: new ids are made from it by counting.
     pub entropy: u128,
     /// Boot id of the machine.

@@ -2,6 +2,7 @@
 
 use crate::hard::Role;
 use crate::lineage::LineageId;
+use crate::resource::Value;
 use crate::time::Time;
 use crate::view::{Copy, SessionId, View};
 
@@ -34,6 +35,18 @@ pub enum Event {
     /// The peer confirmed, on any lan, that it heard what this node sent at this time: the proof that it hears us, not
     /// only we it. Where the shell never gives it, `Heard` counts alone.
     Echoed(Time),
+    /// The interfaces that carry the module's addresses have a carrier (one of them is enough), or none has. Given when
+    /// it changes, and after `Started` where there is none; until then there is one.
+    Carrier(bool),
+    /// A resource was observed, or a person set it.
+    Resource {
+        /// Name, as in `check.tcp.db`.
+        name: String,
+        /// Value.
+        value: Value,
+        /// Why, for people; may be empty.
+        reason: String,
+    },
     /// The peer's replicator says that its agent is gone (it still serves, and fences itself at `agent_timeout`).
     PeerAgentGone,
     /// A persist ended; all actions before it in order have been carried out.

@@ -26,7 +26,9 @@ use crate::identity::Identity;
 use crate::lineage::LineageId;
 use crate::peer::Peer;
 use crate::procedure::Service;
+use crate::reaction::Reactions;
 use crate::replicator::{Process, Replicator};
+use crate::resource::Resources;
 use crate::rights::Rights;
 use crate::session::Session;
 use crate::settle::{Arbiter, Settling};
@@ -62,6 +64,10 @@ pub struct Failover {
     /// Why it waits for its peer, after a fence; until the next meeting or start.
     pub(crate) fenced_because: Option<String>,
     pub(crate) peer: Peer,
+    pub(crate) resources: Resources,
+    pub(crate) reactions: Reactions,
+    /// The addresses can be reached over some interface.
+    pub(crate) carrier: bool,
     pub(crate) replicator: Replicator,
     pub(crate) session: Option<Session>,
     /// The session that ended last, or the present one.
@@ -121,6 +127,9 @@ impl Failover {
             retired: false,
             fenced_because: None,
             peer: Peer::default(),
+            resources: Resources::default(),
+            reactions: Reactions::default(),
+            carrier: true,
             replicator: Replicator::default(),
             session: None,
             last_session: None,
@@ -180,6 +189,8 @@ impl Failover {
             Event::Lan { lan, up } => self.peer.lan(lan, up, self.now),
             Event::Heard => self.peer.hear(self.now),
             Event::Echoed(sent) => self.peer.echo(sent),
+            Event::Carrier(carrier) => self.carrier = carrier,
+            Event::Resource { name, value, reason } => self.apply_resource(&name, value, &reason),
             Event::PeerAgentGone => {
                 self.peer.hear(self.now);
                 self.peer.agent_gone = true;
@@ -303,11 +314,13 @@ impl Failover {
                 }
                 return;
             }
-            let changed = self.rule_foreign_lineage()
+            let changed = self.rule_react()
+                || self.rule_foreign_lineage()
                 || self.rule_concede()
                 || self.rule_session()
                 || self.rule_rights()
                 || self.rule_swap()
+                || self.rule_note_step()
                 || self.rule_loss()
                 || self.rule_settle()
                 || self.rule_start()

@@ -57,8 +57,12 @@ pub struct HardState {
     pub target: bool,
     /// Boot id of the machine at the last session in step; another boot id at start means that page cache was lost.
     pub boot_id: u128,
-    /// Wall-clock seconds (Unix) of the last time both copies were in step; shown to people, never used to decide.
+    /// Wall-clock seconds (Unix) of the last time both copies were known to be in step. Shown to people; decides only
+    /// where `sync_delta` allows a stale copy to serve.
     pub last_paired: u64,
+    /// This node took over from a primary that it lost, and has not given the role back since.
+    #[serde(default)]
+    pub took_over: bool,
     /// The scripts of this role have all been started, and none of them stopped since: what an agent that takes over a
     /// running replicator can rely on.
     #[serde(default)]

@@ -150,8 +150,8 @@ impl Failover {
                 self.fence("this node was paused while the other fell silent");
                 return true;
             }
-            if self.config.arbiter == ArbiterKind::None && self.config.isolation == Isolation::Wait {
-                self.fence("every lan is silent and isolation is \"wait\"");
+            if let Some(why) = self.isolation_waits() {
+                self.fence(why);
                 return true;
             }
             if self.arbiter.answered_isolated() || self.peer.silence(self.now) >= self.config.timeout * 2 {
@@ -190,9 +190,8 @@ impl Failover {
             self.leave_role("it is not confirmed that this copy holds every write");
             return true;
         }
-        let isolated = self.config.arbiter == ArbiterKind::None && self.config.isolation == Isolation::Wait;
-        if isolated && !fenced {
-            self.leave_role("every lan is silent and isolation is \"wait\"");
+        if let Some(why) = self.isolation_waits().filter(|_| !fenced) {
+            self.leave_role(why);
             return true;
         }
         // Silence heard by who slept proves nothing; a lock arbiter decides without clocks.
@@ -207,6 +206,20 @@ impl Failover {
         true
     }
 
+    /// Why this node waits when every lan is silent; none: it may go on. Where a lock arbiter is, its record decides.
+    pub(crate) fn isolation_waits(&self) -> Option<&'static str> {
+        match self.config.arbiter {
+            ArbiterKind::Lock => None,
+            ArbiterKind::None | ArbiterKind::Reachability if !self.carrier => {
+                Some("every lan is silent and its address interface has no carrier")
+            }
+            ArbiterKind::None if self.config.isolation == Isolation::Wait => {
+                Some("every lan is silent and isolation is \"wait\"")
+            }
+            ArbiterKind::None | ArbiterKind::Reachability => None,
+        }
+    }
+
     /// A candidate that lost the rule it stood on waits for the meeting.
     fn lose_candidacy(&mut self) -> bool {
         let Some(settling) = self.settling else { return false };
@@ -216,11 +229,18 @@ impl Failover {
         let hopeless = match settling.cause {
             Cause::Rules => match self.config.arbiter {
                 ArbiterKind::Lock => self.arbiter.foreign && !self.peer_fenced(),
-                ArbiterKind::None | ArbiterKind::Reachability => !self.rights.alone && !self.peer_fenced(),
+                ArbiterKind::None | ArbiterKind::Reachability => {
+                    (!self.rights.alone || self.isolation_waits().is_some()) && !self.peer_fenced()
+                }
             },
             Cause::Demand => {
                 self.timers.is_due(Timer::Demand, self.now)
                     || self.present().is_none_or(|peer| peer.lineage.settled)
+            }
+            Cause::Stale => {
+                self.present().is_some()
+                    || self.isolation_waits().is_some()
+                    || self.arbiter.answered_isolated()
             }
             Cause::First | Cause::Forced | Cause::Again => false,
         };

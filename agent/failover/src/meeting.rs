@@ -264,7 +264,8 @@ impl Meeting<'_> {
             return Outcome::Person(Question::SplitBrain(before));
         }
         let serving = |view: &View| view.mode == Mode::Alone;
-        let wrote = (a.wrote_alone, b.wrote_alone);
+        // What a pair acknowledged counts as well: only of a copy that is alone is it known that nothing was.
+        let wrote = (a.wrote_alone || a.base.is_none(), b.wrote_alone || b.base.is_none());
         let first = match (serving(self.first), serving(self.second)) {
             (true, false) => true,
             (false, true) => false,

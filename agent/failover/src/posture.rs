@@ -25,6 +25,11 @@ impl Posture {
         matches!(self, Self::Prim | Self::Alone)
     }
 
+    /// Scripts of a role run.
+    pub(crate) const fn is_active(self) -> bool {
+        matches!(self, Self::Second | Self::Prim | Self::Alone)
+    }
+
     pub(crate) const fn state(self) -> State {
         match self {
             Self::Down => State::Stop,

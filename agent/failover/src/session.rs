@@ -84,6 +84,7 @@ impl Failover {
             && settled(self.mode)
             && self.closing.is_none()
             && self.blocked.is_none()
+            && self.reactions.hold.is_none()
             && self.ready()
             && self.session.is_none()
             && self.leaving.is_none()
@@ -139,6 +140,7 @@ impl Failover {
         give_up_unsettled(&mut self.hard.lineage);
         self.hard.role = Role::Secondary;
         self.hard.offered = false;
+        self.hard.took_over = false;
         if plan != Plan::Repair {
             self.hard.target = true;
             self.hard.outdated = true;
@@ -170,8 +172,10 @@ impl Failover {
         if !fits || outdated || (entered.plan == Plan::Repair && alone) {
             return false;
         }
-        let history = peer.lineage.history.clone();
-        let term = peer.term;
+        // What the target gives up is abandoned from here on: an arbiter's record that names it may be replaced.
+        let lineage = &peer.lineage;
+        let history = lineage.current.into_iter().chain(lineage.base).chain(lineage.history.iter().copied());
+        let (history, term) = (history.collect(), peer.term);
         self.accept(entered, history, term);
         true
     }
@@ -468,7 +472,6 @@ impl Failover {
         remember(lineage, base);
         self.hard.boot_id = self.config.boot_id;
         self.hard.last_paired = self.wall;
-        self.hard.restarts = 0;
         self.persist();
         self.replicator.journal = None;
         self.replicator.journal_asked = None;

@@ -4,7 +4,7 @@
 //! holds, the `settled` bit is durable, the rule still holds, the replicator is told.
 
 use crate::action::{Action, ReplicatorCommand};
-use crate::config::{ArbiterKind, Isolation};
+use crate::config::ArbiterKind;
 use crate::event::ArbiterEvent;
 use crate::failover::Failover;
 use crate::hard::Role;
@@ -24,6 +24,8 @@ pub(crate) enum Cause {
     First,
     /// A person's force.
     Forced,
+    /// `sync_delta`: the copy was in step a short while ago, and the other node is not heard.
+    Stale,
     /// It was settled before.
     Again,
 }
@@ -120,12 +122,13 @@ impl Failover {
 
     /// A new lineage on top of what this copy holds.
     fn branch(&mut self, new: LineageId) {
-        let prim = self.hard.role == Role::Primary;
+        let role = self.hard.role;
         let lineage = &mut self.hard.lineage;
         let Some(old) = lineage.current.replace(new) else { return };
         if lineage.base.is_none() {
             lineage.base = Some(old);
-            lineage.prim_of_base = prim;
+            lineage.prim_of_base = role == Role::Primary;
+            self.hard.took_over |= role == Role::Secondary;
         }
         remember(lineage, [old]);
         lineage.settled = false;
@@ -227,6 +230,7 @@ impl Failover {
             self.record(false, format!("serves alone: {why}"));
         }
         self.hard.lineage.settled = true;
+        self.hard.lineage.forced |= settling.cause == Cause::Stale;
         if self.hard.role != Role::Primary {
             self.hard.role = Role::Primary;
             self.hard.term += 1;
@@ -266,7 +270,7 @@ impl Failover {
                 return Some("an administrator forced it");
             }
             Cause::First if self.config.arbiter != ArbiterKind::Lock => return Some("the first primary"),
-            Cause::Forced | Cause::First | Cause::Rules | Cause::Demand | Cause::Again => {}
+            Cause::Forced | Cause::First | Cause::Rules | Cause::Demand | Cause::Again | Cause::Stale => {}
         }
         if self.conceded_to_me().is_some() {
             return Some("the peer recorded that its copy is outdated");
@@ -277,18 +281,16 @@ impl Failover {
         if self.peer_fenced() {
             return Some("the peer confirmed that it left service");
         }
+        let stale = cause == Cause::Stale;
+        let silent = self.peer_silent() && (self.rights.alone || stale) && self.isolation_waits().is_none();
         match self.config.arbiter {
             ArbiterKind::Lock => (self.arbiter.held.is_some() && self.arbiter.held == self.goal())
                 .then_some("the arbiter holds its lineage"),
-            ArbiterKind::Reachability => {
-                let silent = self.peer_silent() && self.rights.alone;
-                (silent && self.arbiter.reachable == Some(true))
-                    .then_some("the peer is silent, the arbiters answer")
-            }
+            ArbiterKind::Reachability => (silent && self.arbiter.reachable == Some(true))
+                .then_some("the peer is silent, the arbiters answer"),
+            ArbiterKind::None if stale => silent.then_some("it was in step within sync_delta"),
             ArbiterKind::None => {
-                let silent = self.peer_silent() && self.rights.alone && cause != Cause::Demand;
-                (silent && self.config.isolation == Isolation::Alone)
-                    .then_some("the peer is silent on every lan")
+                (silent && cause != Cause::Demand).then_some("the peer is silent on every lan")
             }
         }
     }
@@ -340,11 +342,12 @@ impl Failover {
         let mutual = self.now.since(self.peer.mutual());
         match self.config.arbiter {
             ArbiterKind::None => false,
-            ArbiterKind::Reachability => self.peer_silent() && settling.cause == Cause::Rules,
+            ArbiterKind::Reachability => {
+                self.peer_silent() && matches!(settling.cause, Cause::Rules | Cause::Stale)
+            }
             ArbiterKind::Lock => match settling.cause {
                 Cause::First | Cause::Forced => true,
-                Cause::Again => false,
-                Cause::Demand => false,
+                Cause::Again | Cause::Demand | Cause::Stale => false,
                 Cause::Rules if self.mode == Mode::Primary => mutual >= self.config.timeout * 6 / 10,
                 Cause::Rules => self.peer_silent(),
             },

@@ -39,6 +39,8 @@ pub(crate) struct Blocked {
     pub(crate) hint: Option<String>,
     /// After `max_loop` restarts: nothing is tried before `Timer::Loop`.
     pub(crate) exhausted: bool,
+    /// A rule says so: as long as it holds.
+    pub(crate) rule: Option<String>,
 }
 
 impl Failover {
@@ -169,9 +171,7 @@ impl Failover {
     /// From STOP, or anew.
     pub(crate) fn enter_waiting(&mut self) {
         self.mode = Mode::Waiting;
-        if self.may_retry() {
-            self.blocked = None;
-        }
+        self.unblock();
         self.fenced_because = None;
         self.only_second = false;
         self.yields = false;
@@ -323,6 +323,7 @@ impl Failover {
             && self.wanted()
             && self.closing.is_none()
             && self.blocked.is_none()
+            && self.reactions.hold.is_none()
             && self.ready()
             && self.session.is_none()
             && self.leaving.is_none()
@@ -385,7 +386,7 @@ impl Failover {
                     self.begin_alone(Mode::Candidate, Cause::Demand);
                     return true;
                 }
-                false
+                waited && self.present().is_none() && self.start_stale()
             }
         }
     }
@@ -435,11 +436,11 @@ impl Failover {
     // Being blocked.
 
     pub(crate) fn block(&mut self, reason: &str, hint: Option<String>) {
-        self.blocked = Some(Blocked { reason: reason.to_owned(), hint, exhausted: false });
+        self.blocked = Some(Blocked { reason: reason.to_owned(), hint, exhausted: false, rule: None });
     }
 
     pub(crate) fn unblock(&mut self) {
-        if self.blocked.as_ref().is_some_and(|blocked| !blocked.exhausted) {
+        if self.blocked.as_ref().is_some_and(|blocked| !blocked.exhausted && blocked.rule.is_none()) {
             self.blocked = None;
         }
     }
@@ -464,7 +465,7 @@ impl Failover {
                 text: format!("{reason}: waiting"),
             }));
             let hint = format!("safectl stopstart {} --on {}", self.config.module, self.config.node);
-            self.blocked = Some(Blocked { reason, hint: Some(hint), exhausted: true });
+            self.blocked = Some(Blocked { reason, hint: Some(hint), exhausted: true, rule: None });
             if !self.config.retry_after.is_zero() {
                 self.timers.set(Timer::Loop, self.now + self.config.retry_after);
             }

@@ -6,6 +6,7 @@ use crate::failover::Failover;
 use crate::meeting::{Outcome, Question};
 use crate::posture::Posture;
 use crate::replicator::Process;
+use crate::stale::Age;
 use crate::start::Goal;
 use crate::view::{Copy, Mode, Plan};
 
@@ -177,6 +178,9 @@ impl Failover {
             let reason = self.fenced_because.clone().unwrap_or_else(|| "starting".to_owned());
             return (Phase::Transient, reason, None);
         }
+        if let Some(hold) = &self.reactions.hold {
+            return (Phase::Transient, hold.clone(), None);
+        }
         if self.settling.is_some() {
             return (Phase::Transient, self.settling_sentence(), None);
         }
@@ -251,6 +255,21 @@ impl Failover {
                 );
             }
             return (Phase::Transient, format!("waits for {name} for {:?}", self.config.start_wait), None);
+        }
+        match self.age().filter(|_| self.fenced_because.is_none()) {
+            Some(Age::Within) if self.isolation_waits().is_none() => {
+                let wait = self.config.start_wait;
+                return (
+                    Phase::Transient,
+                    format!("waits for {name} for {wait:?}, then serves (sync_delta)"),
+                    None,
+                );
+            }
+            Some(Age::Future) => {
+                let reason = format!("waits for {name}: the clock went backwards, sync_delta does not count");
+                return (Phase::Blocked, reason, Some(forced));
+            }
+            Some(Age::Within | Age::Beyond) | None => {}
         }
         let reason = self.fenced_because.clone().map_or_else(
             || format!("cannot know whether {name} went on without this copy: waits for it"),

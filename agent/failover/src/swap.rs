@@ -41,18 +41,37 @@ impl Failover {
 
     /// The preferred primary gets its role back once it is in step.
     fn rule_prefer(&mut self) -> bool {
-        let DefaultPrimary::Node(side) = self.config.default_primary else { return false };
+        let preferred = match self.config.default_primary {
+            DefaultPrimary::None => false,
+            DefaultPrimary::Last => self.hard.took_over,
+            DefaultPrimary::Node(side) => side != self.config.side,
+        };
         let tried = self.session.as_ref().is_none_or(|session| self.preferred_in == Some(session.id));
-        let granted = self
-            .grant()
-            .is_some_and(|grant| self.told.as_ref().is_some_and(|told| told.grant == Some(grant)));
-        if side == self.config.side || tried || !granted || self.swap_obstacle().is_some() {
+        if !preferred || tried || !self.granted() || self.swap_obstacle().is_some() {
+            self.timers.cancel(Timer::Quiet);
             return false;
         }
+        if !self.timers.is_set(Timer::Quiet) {
+            self.timers.set(Timer::Quiet, self.now + self.config.quiet);
+        }
+        if !self.timers.is_due(Timer::Quiet, self.now) {
+            return false;
+        }
+        self.timers.cancel(Timer::Quiet);
         self.preferred_in = self.session.as_ref().map(|session| session.id);
-        self.record(false, format!("{} is the preferred primary: swapping", self.config.peer));
+        let why = match self.config.default_primary {
+            DefaultPrimary::Last => "was primary before it was lost",
+            DefaultPrimary::None | DefaultPrimary::Node(_) => "is the preferred primary",
+        };
+        self.record(false, format!("{} {why}: swapping", self.config.peer));
         self.begin_swap();
         true
+    }
+
+    /// The peer was told that it may promote.
+    fn granted(&self) -> bool {
+        let told = self.told.as_ref().and_then(|told| told.grant);
+        told.is_some() && self.grant() == told
     }
 
     /// Out of service: no operation can come any more.
@@ -71,6 +90,7 @@ impl Failover {
         self.hard.role = Role::Secondary;
         self.hard.term += 1;
         self.hard.offered = true;
+        self.hard.took_over = false;
         self.persist();
         self.mode = Mode::Second;
         // It holds every acknowledged operation, and keeps the right to promote should the other one die now.

@@ -35,9 +35,15 @@ pub enum Timer {
     Retry,
     /// After `max_loop` restarts: try again.
     Loop,
+    /// To note again that both copies are in step.
+    InStep,
+    /// The pair has been whole long enough for the preferred primary to get its role back.
+    Quiet,
+    /// The expression of a rule has held for its time.
+    Rule,
 }
 
-const COUNT: usize = 15;
+const COUNT: usize = 18;
 
 /// When each timer goes off; at most one date each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -35,6 +35,11 @@ struct Story {
 enum Fault {
     Crash(usize),
     PowerOff(usize),
+    /// Both at once; this one is back first, for longer than it waits for the other.
+    CrashBoth(usize),
+    PowerOffBoth(usize),
+    /// This one, then the other after it had time to go on; they come back in the same order.
+    CrashInTurn(usize),
     Freeze(usize, Duration),
     KillAgent(usize),
     KillReplicator(usize),
@@ -42,6 +47,8 @@ enum Fault {
     BreakStream,
     CutStream,
     CutAll,
+    /// What this one hears.
+    CutOneWay(usize),
     ArbiterLost(usize),
 }
 
@@ -54,6 +61,9 @@ fn faults(lock: bool) -> Vec<Fault> {
         faults.extend([
             Fault::Crash(host),
             Fault::PowerOff(host),
+            Fault::CrashBoth(host),
+            Fault::PowerOffBoth(host),
+            Fault::CrashInTurn(host),
             Fault::Freeze(host, SHORT),
             Fault::Freeze(host, LONG),
             Fault::KillAgent(host),
@@ -61,7 +71,7 @@ fn faults(lock: bool) -> Vec<Fault> {
             Fault::PersistFails(host),
         ]);
         if lock {
-            faults.push(Fault::ArbiterLost(host));
+            faults.extend([Fault::ArbiterLost(host), Fault::CutOneWay(host)]);
         }
     }
     // Without a lock arbiter a cut of every lan excuses too much to be worth its time.
@@ -71,7 +81,10 @@ fn faults(lock: bool) -> Vec<Fault> {
 
 fn inject(world: &mut World, fault: Fault) {
     match fault {
-        Fault::Crash(host) => world.crash(host),
+        Fault::Crash(host) | Fault::CrashInTurn(host) => world.crash(host),
+        Fault::CrashBoth(_) => (0..2).for_each(|host| world.crash(host)),
+        Fault::PowerOffBoth(_) => (0..2).for_each(|host| world.power_off(host)),
+        Fault::CutOneWay(host) => world.lans.iter_mut().for_each(|lan| lan.cut[host] = true),
         Fault::PowerOff(host) => world.power_off(host),
         Fault::Freeze(host, _) => world.freeze(host, true),
         Fault::KillAgent(host) => world.kill_agent(host),
@@ -88,8 +101,14 @@ fn inject(world: &mut World, fault: Fault) {
 const fn lasts(fault: Fault) -> Duration {
     match fault {
         Fault::Freeze(_, duration) => duration,
-        Fault::Crash(_) | Fault::KillAgent(_) | Fault::PersistFails(_) => SHORT,
+        Fault::Crash(_)
+        | Fault::CrashBoth(_)
+        | Fault::PowerOffBoth(_)
+        | Fault::KillAgent(_)
+        | Fault::PersistFails(_) => SHORT,
         Fault::PowerOff(_)
+        | Fault::CrashInTurn(_)
+        | Fault::CutOneWay(_)
         | Fault::KillReplicator(_)
         | Fault::BreakStream
         | Fault::CutStream
@@ -111,14 +130,22 @@ fn repair(world: &mut World) {
 }
 
 /// After the repair a pair forms by itself, and nothing acknowledged is lost.
-fn finish(mut world: World, lasted: Duration) -> Result<(), String> {
+fn finish(mut world: World, fault: Fault) -> Result<(), String> {
     world.verbose = std::env::var_os("SAFED_TRACE").is_some();
-    let outcome = conclude(&mut world, lasted);
+    let outcome = conclude(&mut world, fault);
     outcome.map_err(|why| if world.verbose { format!("{why}\n{}", world.trace.join("\n")) } else { why })
 }
 
-fn conclude(world: &mut World, lasted: Duration) -> Result<(), String> {
-    world.run(lasted)?;
+fn conclude(world: &mut World, fault: Fault) -> Result<(), String> {
+    const LONGER_THAN_START_WAIT: Duration = Duration::from_secs(8);
+    world.run(lasts(fault))?;
+    if let Fault::CrashInTurn(host) = fault {
+        world.crash(1 - host);
+    }
+    if let Fault::CrashBoth(host) | Fault::PowerOffBoth(host) | Fault::CrashInTurn(host) = fault {
+        world.boot(host, true);
+        world.run(LONGER_THAN_START_WAIT)?;
+    }
     repair(world);
     for _ in 0..8 {
         if world.run_until(Duration::from_secs(8), paired)? {
@@ -276,7 +303,7 @@ fn follow(
             {
                 return Some(format!("{fault:?} at {at:?}, then {why}"));
             }
-            if let Err(why) = finish(fork, lasts(fault)) {
+            if let Err(why) = finish(fork, fault) {
                 return Some(format!("{fault:?} at {at:?}: {why}"));
             }
         }

@@ -10,6 +10,9 @@
     reason = "in a test a wrong assumption is a failed test"
 )]
 
+#[path = "meeting/table.rs"]
+mod table;
+
 use safe_failover::config::{Side, SplitBrain};
 use safe_failover::hard::Role;
 use safe_failover::lineage::{Lineage, LineageId};

@@ -21,6 +21,7 @@ use std::time::Duration;
 use safe_failover::Time;
 use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
 use safe_failover::event::Command;
+use safe_failover::rule::{Origin, Reaction, Rule};
 use world::{Chance, World};
 
 const QUIET: Chance = Chance {
@@ -134,6 +135,14 @@ impl Story {
             ["agent-kill", nodes @ ..] => each(nodes, |host| world.kill_agent(host))?,
             ["agent-start", nodes @ ..] => each(nodes, |host| world.start_agent(host, true))?,
             ["replicator-kill", nodes @ ..] => each(nodes, |host| world.kill_replicator(host))?,
+            ["clock-back", node, time] => world.hosts[host(node)?].clock_back = duration(time)?.as_secs(),
+            ["resource", node, name, value, reason @ ..] => {
+                let value = value.parse().map_err(|()| "not a value")?;
+                let (name, reason) = ((*name).to_owned(), reason.join(" "));
+                world.handle(host(node)?, safe_failover::Event::Resource { name, value, reason });
+            }
+            ["unplug", nodes @ ..] => each(nodes, |host| world.plug(host, false))?,
+            ["plug", nodes @ ..] => each(nodes, |host| world.plug(host, true))?,
             ["break", "stream"] => world.break_stream(),
             ["cut", "stream"] => world.stream_cut = true,
             ["heal", "stream"] => world.stream_cut = false,
@@ -218,6 +227,8 @@ impl Story {
         let mut world = World::new(7, lans, QUIET, |config| {
             for edit in &edits {
                 match (edit[0].as_str(), edit[1].as_str()) {
+                    ("rule", _) => config.rules.push(rule(&edit[1..]).unwrap()),
+                    ("max-loop", count) => config.max_loop = count.parse().unwrap(),
                     ("arbiter", "lock") => config.arbiter = ArbiterKind::Lock,
                     ("arbiter", "reachability") => config.arbiter = ArbiterKind::Reachability,
                     ("isolation", "wait") => config.isolation = Isolation::Wait,
@@ -225,6 +236,8 @@ impl Story {
                     ("failover", "off") => config.failover = false,
                     ("default-primary", "n1") => config.default_primary = DefaultPrimary::Node(Side::First),
                     ("default-primary", "n2") => config.default_primary = DefaultPrimary::Node(Side::Second),
+                    ("default-primary", "last") => config.default_primary = DefaultPrimary::Last,
+                    ("sync-delta", time) => config.sync_delta = duration(time).unwrap(),
                     (what, value) => panic!("unknown setting {what} {value}"),
                 }
             }
@@ -233,6 +246,21 @@ impl Story {
         world.records = true;
         Ok(world)
     }
+}
+
+/// `LABEL AFTER ACTION if EXPRESSION`
+fn rule(words: &[String]) -> Result<Rule, String> {
+    let [label, after, action, _, text @ ..] = words else { return Err("not a rule".to_owned()) };
+    let then = match action.as_str() {
+        "stop" => Reaction::Stop,
+        "stopstart" => Reaction::StopStart,
+        "restart" => Reaction::Restart,
+        "swap" => Reaction::Swap,
+        "wait" => Reaction::Wait,
+        _ => return Err("not an action".to_owned()),
+    };
+    Rule::new(label, &text.join(" "), then, duration(after)?, Origin::Module)
+        .map_err(|error| error.to_string())
 }
 
 fn describe(world: &World, host: usize) -> String {

@@ -25,7 +25,8 @@ use safe_failover::event::{Command, ReplicatorEvent};
 use world::random::Random;
 use world::{Chance, Happening, World};
 
-const SEEDS: u64 = 5000;
+const SEEDS: u64 = 20_000;
+const MANY_SEEDS: u64 = 100_000;
 
 #[test]
 fn seeds() {
@@ -36,8 +37,17 @@ fn seeds() {
         outcome.unwrap().unwrap();
         return;
     }
-    let seeds = number("SAFED_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(number("SAFED_FIRST").unwrap_or(0));
+    run(number("SAFED_FIRST").unwrap_or(0), number("SAFED_SEEDS").unwrap_or(SEEDS));
+}
+
+#[test]
+#[ignore = "longer proof: make proof"]
+fn many_seeds() {
+    run(SEEDS, MANY_SEEDS);
+}
+
+fn run(first: u64, seeds: u64) {
+    let next = AtomicU64::new(first);
     let end = next.load(Ordering::Relaxed) + seeds;
     let failures = std::sync::Mutex::new(Vec::new());
     let tally = std::sync::Mutex::new([0_u64; 3]);
@@ -114,6 +124,7 @@ enum Act {
     HealStream,
     ArbiterLost(usize),
     ArbiterBack(usize),
+    Plug(usize, bool),
     PersistFails(usize, bool),
     ScriptsHang(usize, bool),
     MountFails(usize, bool),
@@ -161,7 +172,8 @@ impl Run {
             late: if rough || random.percent(20) { 3 } else { 0 },
             mid_batch: if random.percent(30) { 15 } else { 0 },
         };
-        let preferred = random.percent(10);
+        let preferred = random.below(20);
+        let stale = random.percent(5);
         let mut world = World::new(random.next(), lans, chance, |config| {
             config.arbiter = arbiter;
             config.start_wait = Duration::from_secs(6);
@@ -171,8 +183,13 @@ impl Run {
             if waits {
                 config.isolation = Isolation::Wait;
             }
-            if preferred {
-                config.default_primary = DefaultPrimary::Node(Side::Second);
+            match preferred {
+                0 | 1 => config.default_primary = DefaultPrimary::Node(Side::Second),
+                2 | 3 => config.default_primary = DefaultPrimary::Last,
+                _ => {}
+            }
+            if stale {
+                config.sync_delta = Duration::from_secs(20);
             }
         });
         world.verbose = verbose;
@@ -193,7 +210,7 @@ impl Run {
             return Err(format!("liveness: no pair at the beginning: {}", self.describe()));
         }
         self.world.chance.mid_batch = mishaps;
-        for _ in 0..1 + self.random.below(7) {
+        for _ in 0..5 + self.random.below(6) {
             self.fault();
             let pause = if self.random.percent(50) {
                 Duration::from_millis(self.random.below(300))
@@ -316,6 +333,7 @@ impl Run {
             machine.mount_fails = false;
             machine.refuses = false;
             world.thaw(host);
+            world.plug(host, true);
             if world.hosts[host].up {
                 world.start_agent(host, true);
                 let stopped = world.hosts[host].disk.hard.desired == safe_failover::hard::Desired::Stopped;
@@ -347,6 +365,7 @@ impl Run {
             19 | 20 => (Act::Command(host, Command::Stop), Some(Act::Command(host, Command::Start))),
             21..=23 => (Act::Swap, None),
             24 if self.forces => (Act::Force(host), None),
+            24 if self.random.percent(50) => (Act::Plug(host, false), Some(Act::Plug(host, true))),
             24 => (Act::Command(host, Command::StopStart), None),
             25 => (Act::KillReplicator(host), None),
             26 | 27 => (Act::ArbiterLost(host), Some(Act::ArbiterBack(host))),
@@ -428,6 +447,7 @@ impl Run {
             Act::HealStream => world.stream_cut = false,
             Act::ArbiterLost(host) => world.witness.unreachable[host] = true,
             Act::ArbiterBack(host) => world.witness.unreachable[host] = false,
+            Act::Plug(host, plugged) => world.plug(host, plugged),
             Act::PersistFails(host, fails) => world.hosts[host].persist_fails = fails,
             Act::ScriptsHang(host, hang) => world.hosts[host].scripts_hang = hang,
             Act::MountFails(host, fails) => world.hosts[host].mount_fails = fails,

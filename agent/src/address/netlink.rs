@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::LinkAttribute;
-use rtnetlink::Handle;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::{Handle, MulticastGroup};
 use safe_proto::spec::AddressPrefix;
+use tokio::sync::watch;
 
 /// The kernel answers at once, or not at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,6 +20,8 @@ pub(super) struct Interface {
     pub(super) name: String,
     /// None: no Ethernet.
     pub(super) mac: Option<[u8; 6]>,
+    /// It is up and its cable is plugged in.
+    pub(super) carrier: bool,
 }
 
 /// An address on an interface.
@@ -34,17 +37,24 @@ pub(super) struct Present {
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: Handle,
+    /// Counts what the kernel told about interfaces.
+    changes: watch::Receiver<u64>,
 }
 
 impl Netlink {
-    /// Opens a netlink socket; its task lives as long as the runtime.
+    /// Opens netlink sockets; their tasks live as long as the runtime.
     ///
     /// # Errors
     /// There is no such socket.
     pub fn open() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, changes: watch_links()? })
+    }
+
+    /// Sees a change whenever an interface comes, goes, or changes. Some may be missed when very many come at once.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     pub(super) async fn interfaces(&self) -> Result<Vec<Interface>, String> {
@@ -52,7 +62,9 @@ impl Netlink {
         Ok(links
             .into_iter()
             .filter_map(|link| {
-                let mut interface = Interface { index: link.header.index, name: String::new(), mac: None };
+                let carrier = link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+                let mut interface =
+                    Interface { index: link.header.index, name: String::new(), mac: None, carrier };
                 for attribute in link.attributes {
                     if let LinkAttribute::IfName(name) = attribute {
                         interface.name = name;
@@ -97,6 +109,19 @@ impl Netlink {
             Err(_) => Err("the kernel does not answer".to_owned()),
         }
     }
+}
+
+fn watch_links() -> std::io::Result<watch::Receiver<u64>> {
+    let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
+    tokio::spawn(connection);
+    let (seen, changes) = watch::channel(0);
+    tokio::spawn(async move {
+        // What they say is not kept, only that there was one: readers look for themselves.
+        while messages.next().await.is_some() {
+            seen.send_modify(|seen| *seen += 1);
+        }
+    });
+    Ok(changes)
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, String> {

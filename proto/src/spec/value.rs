@@ -192,6 +192,21 @@ pub enum CheckKind {
     Command,
 }
 
+impl CheckKind {
+    /// As written in `module.toml`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ping => "ping",
+            Self::Http => "http",
+            Self::Interface => "interface",
+            Self::Module => "module",
+            Self::Command => "command",
+        }
+    }
+}
+
 /// In which states a process is expected or a checker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -66,6 +66,8 @@ pub struct Replicator {
     pub copy: Option<Copy>,
     pub knows: bool,
     pub in_step: bool,
+    /// Operations of the session ended in an error: whether the other node has them is not known.
+    pub unquiet: bool,
     /// What it says on every lan while the agent is gone: as it was, and once it has fenced itself.
     pub stand_in: Option<(View, View)>,
     /// The newest authenticated packet of the peer.
@@ -135,6 +137,10 @@ pub struct Host {
     pub scripts_hang: bool,
     pub mount_fails: bool,
     pub refuses: bool,
+    /// The cable of the address interface is pulled.
+    pub unplugged: bool,
+    /// Its wall clock is so many seconds late.
+    pub clock_back: u64,
     /// Commands that were given to the replicator are carried out in order.
     pub command_at: Time,
     pub report_at: Time,
@@ -164,6 +170,8 @@ impl Host {
             scripts_hang: false,
             mount_fails: false,
             refuses: false,
+            unplugged: false,
+            clock_back: 0,
             command_at: Time::default(),
             report_at: Time::default(),
         }
@@ -201,6 +209,8 @@ pub fn config(side: Side) -> Config {
         arbiter: ArbiterKind::None,
         split_brain: SplitBrain::Serving,
         default_primary: DefaultPrimary::None,
+        quiet: Duration::from_secs(2),
+        sync_delta: Duration::ZERO,
         failover: true,
         has_addresses: true,
         start_timeout: Duration::from_secs(300),
@@ -209,6 +219,7 @@ pub fn config(side: Side) -> Config {
         max_loop: 3,
         loop_interval: Duration::from_secs(24 * 3600),
         retry_after: Duration::from_secs(600),
+        rules: Vec::new(),
         entropy: 0,
         boot_id: 0,
     }

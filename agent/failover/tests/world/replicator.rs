@@ -116,6 +116,7 @@ impl World {
             replicator.overslept = false;
             replicator.stream = Some(Stream { id, role, plan, up: false, copied: false, contact });
             replicator.in_step = false;
+            replicator.unquiet = false;
         });
     }
 
@@ -130,6 +131,12 @@ impl World {
     }
 
     fn turn(&mut self, host: usize, id: SessionId, role: Role) {
+        let unquiet = self.hosts[host].replicator.as_ref().is_some_and(|replicator| replicator.unquiet);
+        if unquiet && self.stream_of(host) == Some(id) {
+            // Operations are under way whose end it does not know.
+            self.lose_stream(host, id);
+            return;
+        }
         self.edit(host, |replicator| {
             if let Some(stream) = replicator.stream.as_mut().filter(|stream| stream.id == id) {
                 stream.role = role;
@@ -178,6 +185,7 @@ impl World {
         let Some(replicator) = &mut machine.replicator else { return };
         for op in std::mem::take(&mut replicator.ops) {
             machine.disk.known |= op.bit;
+            replicator.unquiet = true;
         }
     }
 
@@ -198,7 +206,13 @@ impl World {
         let silent = self.now.since(replicator.contact()) >= machine.config.timeout * 9 / 10;
         let late = self.now.since(gone) >= machine.config.agent_timeout;
         let silent = silent || replicator.overslept;
-        if replicator.fenced || !(late || (silent && replicator.settled.is_none())) {
+        if replicator.fenced {
+            // By the agent's order: it may have died before it did the rest.
+            self.hosts[host].application = false;
+            self.hosts[host].addresses = false;
+            return;
+        }
+        if !(late || (silent && replicator.settled.is_none())) {
             return;
         }
         self.note(host, "replicator fences itself");

@@ -51,6 +51,9 @@ impl World {
         let life = machine.agent_life;
         self.note(host, "agent starts");
         self.handle(host, Event::Started { start, adopted });
+        if self.hosts[host].unplugged {
+            self.handle(host, Event::Carrier(false));
+        }
         self.after(Duration::from_millis(1), Happening::Heartbeat { host, life });
     }
 
@@ -66,7 +69,7 @@ impl World {
             return;
         }
         let now = self.now;
-        let wall = now.0 / 1_000_000_000 + 1_700_000_000;
+        let wall = (now.0 / 1_000_000_000 + 1_700_000_000).saturating_sub(self.hosts[host].clock_back);
         if self.verbose {
             match &event {
                 Event::Peer(view) => {

@@ -367,6 +367,12 @@ impl World {
         self.forget_what_power_took(host);
     }
 
+    /// The cable of the address interface is pulled, or plugged in.
+    pub fn plug(&mut self, host: usize, plugged: bool) {
+        self.hosts[host].unplugged = !plugged;
+        self.handle(host, Event::Carrier(plugged));
+    }
+
     pub fn freeze(&mut self, host: usize, deaf: bool) {
         if self.hosts[host].alive() {
             self.note(host, if deaf { "freezes, deaf" } else { "freezes" });

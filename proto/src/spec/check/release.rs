@@ -1,7 +1,7 @@
 //! What the form allows and this release does not carry out. A protection that does not protect must not pass
 //! silently: what safety depends on is refused, the rest is said.
 
-use super::super::{Ack, BandwidthLimit, Kind, Sync};
+use super::super::{Ack, BandwidthLimit, Isolation, Kind, Sync};
 use super::Report;
 
 pub(super) fn check(report: &mut Report<'_>) {
@@ -18,7 +18,7 @@ pub(super) fn check(report: &mut Report<'_>) {
                        and choose what a full isolation does: isolation = \"alone\" or \"wait\"";
         report.error(&format!("arbiter.{index}"), message);
     }
-    let unused = [("process", spec.process.len()), ("check", spec.check.len()), ("rule", spec.rule.len())];
+    let unused = [("process", spec.process.len()), ("check", spec.check.len())];
     for (key, _) in unused.iter().filter(|(_, len)| *len > 0) {
         report.warning(key, format!("this release reads [[{key}]] but does not act on it yet"));
     }
@@ -37,7 +37,13 @@ pub(super) fn check(report: &mut Report<'_>) {
         }
     }
     if !spec.replication.sync_delta.is_zero() {
-        let message = "this release does not act on sync_delta yet: a stale copy never serves by itself";
+        let waits = spec.module.isolation == Isolation::Wait && spec.arbiter.is_empty();
+        let message = if waits {
+            "sync_delta has no effect with isolation = \"wait\": a starting node that hears nobody waits"
+        } else {
+            "a copy that was in step within sync_delta may serve by itself when the other node is not heard: what was \
+             written there since is lost"
+        };
         report.warning("replication.sync_delta", message);
     }
     if spec.replication.bandwidth_limit != BandwidthLimit::Auto {

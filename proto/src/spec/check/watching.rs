@@ -1,13 +1,13 @@
 //! Processes, checkers and rules.
 
+use safe_failover::rule::Expression;
+
 use super::super::{CheckKind, Reaction, When, label};
 use super::network::MAX_TARGET;
 use super::{Report, repeated};
 
 /// Most entries of each kind.
 const MAX_ENTRIES: usize = 64;
-/// Longest expression of a rule.
-const MAX_EXPRESSION: usize = 4096;
 
 pub(super) fn check(report: &mut Report<'_>) {
     let spec = report.spec;
@@ -64,8 +64,8 @@ fn rules(report: &mut Report<'_>) {
         if rule.label.is_empty() || rule.label.len() > 63 || !rule.label.chars().all(fits) {
             report.error(&format!("{key}.label"), "a label is 1 to 63 letters, digits, _ and -");
         }
-        if rule.condition.trim().is_empty() || rule.condition.len() > MAX_EXPRESSION {
-            report.error(&format!("{key}.if"), format!("an expression has 1 to {MAX_EXPRESSION} bytes"));
+        if let Err(error) = rule.condition.parse::<Expression>() {
+            report.error(&format!("{key}.if"), format!("the expression is wrong {error}"));
         }
         if rule.then == Reaction::None {
             report.error(
