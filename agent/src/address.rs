@@ -4,28 +4,28 @@
 //! before it is put there, so that whoever comes after a crash can take it away. Every step may be repeated.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use safe_failover::Event;
 use safe_proto::module::AddressStatus;
 use safe_proto::spec::{AddressPrefix, AddressSpec};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 mod announce;
 mod carrier;
 mod netlink;
+mod record;
 
 use carrier::Carrier;
 use netlink::{Interface, Present};
+use record::Line;
 
 pub use netlink::Netlink;
+pub use record::Record;
 
 use crate::events::Events;
 use crate::node::{Membership, Reporter, What};
-use crate::store::replace_file;
 
 /// Orders that may wait.
 const QUEUE: usize = 64;
@@ -49,6 +49,8 @@ pub enum Order {
     Raise,
     /// Take them away; then `AddressesDropped`.
     Drop,
+    /// Take them away, out of turn: tried once, without touching a disk, and not reported, for `Drop` follows.
+    DropEarly,
     /// Report how they are.
     Look,
 }
@@ -63,7 +65,7 @@ pub struct Setup {
     /// `[[address]]`
     pub addresses: Vec<AddressSpec>,
     /// Where what may be on an interface is written down.
-    pub record: PathBuf,
+    pub record: Record,
     /// The cluster: its default lan is where an address goes that fits nowhere.
     pub membership: watch::Receiver<Option<Arc<Membership>>>,
     /// The kernel.
@@ -80,13 +82,6 @@ pub struct Addresses {
     orders: mpsc::Sender<Order>,
 }
 
-/// One line of the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Recorded {
-    ip: AddressPrefix,
-    interface: String,
-}
-
 impl Addresses {
     /// Starts the task; it ends when the last way to it is dropped.
     #[must_use]
@@ -99,6 +94,7 @@ impl Addresses {
                     order = inbox.recv() => match order {
                         Some(Order::Raise) => setup.raise().await,
                         Some(Order::Drop) => setup.drop().await,
+                        Some(Order::DropEarly) => setup.drop_early().await,
                         Some(Order::Look) => {}
                         None => return,
                     },
@@ -107,6 +103,12 @@ impl Addresses {
                 setup.look(&mut carrier).await;
             }
         });
+        Self { orders }
+    }
+
+    /// A way to whoever takes the orders in a test.
+    #[cfg(test)]
+    pub(crate) const fn taken_by(orders: mpsc::Sender<Order>) -> Self {
         Self { orders }
     }
 
@@ -150,7 +152,7 @@ impl Setup {
                 spec.ip
             ));
         }
-        self.write_down(spec.ip, &interface.name).await?;
+        self.record.add(Line { ip: spec.ip, interface: interface.name.clone() }).await?;
         self.netlink.add(interface.index, spec.ip).await?;
         self.announce(interface, spec.ip.ip());
         Ok(())
@@ -219,9 +221,17 @@ impl Setup {
         self.reporter.event(Event::AddressesDropped).await;
     }
 
-    async fn drop_all(&self) -> Result<(), String> {
-        let mut gone: Vec<AddressPrefix> = self.addresses.iter().map(|spec| spec.ip).collect();
-        gone.extend(self.recorded().await.iter().map(|recorded| recorded.ip));
+    async fn drop_early(&self) {
+        if let Err(why) = self.remove(&self.specified()).await {
+            tracing::warn!(module = self.module, why, "addresses cannot be removed at once");
+        }
+    }
+
+    fn specified(&self) -> Vec<AddressPrefix> {
+        self.addresses.iter().map(|spec| spec.ip).collect()
+    }
+
+    async fn remove(&self, gone: &[AddressPrefix]) -> Result<(), String> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -230,38 +240,15 @@ impl Setup {
                 self.netlink.remove(&present).await?;
             }
         }
-        let record = self.record.clone();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(record)).await;
-        match removed.map_err(|error| error.to_string())? {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
     }
 
-    async fn recorded(&self) -> Vec<Recorded> {
-        let record = self.record.clone();
-        let text = tokio::task::spawn_blocking(move || std::fs::read(record).unwrap_or_default()).await;
-        // Written as a whole; what cannot be read was never acted on.
-        serde_json::from_slice(&text.unwrap_or_default()).unwrap_or_default()
-    }
-
-    async fn write_down(&self, ip: AddressPrefix, interface: &str) -> Result<(), String> {
-        let mut recorded = self.recorded().await;
-        let line = Recorded { ip, interface: interface.to_owned() };
-        if recorded.contains(&line) {
-            return Ok(());
-        }
-        recorded.push(line);
-        let text = serde_json::to_vec(&recorded).map_err(|error| error.to_string())?;
-        let record = self.record.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            if let Some(parent) = record.parent() {
-                crate::paths::make_private(parent)?;
-            }
-            replace_file(&record, &text)
-        });
-        let written = written.await.map_err(|error| error.to_string())?;
-        written.map_err(|error| format!("{}: {error}", self.record.display()))
+    async fn drop_all(&self) -> Result<(), String> {
+        let mut gone = self.specified();
+        gone.extend(self.record.lines().await.iter().map(|line| line.ip));
+        self.remove(&gone).await?;
+        self.record.clear().await;
+        Ok(())
     }
 
     async fn look(&self, carrier: &mut Carrier) {

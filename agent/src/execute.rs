@@ -2,33 +2,33 @@
 //!
 //! Writing hard state is waited for: nothing that follows may be seen before it is durable. Scripts, addresses, the
 //! replicator and the hunt for processes are begun in order and report by themselves when they are done.
+//!
+//! What ends service does not wait for a write, which may hang: it is given out of turn too, unreported, and what would
+//! begin service before its turn comes is left out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use safe_failover::Event;
 use safe_failover::action::{Action, ReplicatorCommand, ScriptRun};
 use safe_failover::event::ArbiterEvent;
 use safe_failover::hard::HardState;
 use safe_failover::view::View;
-use safe_failover::{Event, Time};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::address::{self, Addresses};
-use crate::clock;
 use crate::events::Events;
 use crate::node::{Network, Reporter, What};
 use crate::processes::{Hunt, Leftover};
 use crate::replica::{self, Replica};
 use crate::scripts::Scripts;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Batches that may wait for the executor. Far more than a core produces while a disk takes its time; when they do
 /// not fit the disk hangs.
 const QUEUE: usize = 512;
-
-/// A write of hard state that takes this long may be one that never ends.
-const SLOW: Duration = Duration::from_millis(250);
 
 /// Longest hunt for processes. One that is left then waits for a disk, and has lost the mount anyway.
 const HUNT: Duration = Duration::from_secs(15);
@@ -44,12 +44,29 @@ pub struct Batch {
     pub stand_in: (View, View),
 }
 
+/// Where hard state is written.
+pub trait Durable: Send + Sync + 'static {
+    /// Makes it durable. May block for as long as the disk likes.
+    ///
+    /// # Errors
+    /// Nothing is known to have been written; what counted before still counts.
+    fn persist(&mut self, state: &HardState) -> Result<(), StoreError>;
+}
+
+impl Durable for Store {
+    fn persist(&mut self, state: &HardState) -> Result<(), StoreError> {
+        Self::persist(self, state)
+    }
+}
+
 /// What the executor needs.
 pub struct Setup {
     /// Module.
     pub module: String,
     /// Hard state.
-    pub store: Store,
+    pub store: Box<dyn Durable>,
+    /// A write of hard state that takes longer has failed: the disk hangs (`local_timeout`).
+    pub write_limit: Duration,
     /// The network.
     pub network: Arc<dyn Network>,
     /// The replicator.
@@ -69,11 +86,27 @@ pub struct Setup {
 /// A way to the executor of one module.
 #[derive(Debug, Clone)]
 pub struct Executor {
-    batches: mpsc::Sender<Batch>,
-    /// A write of hard state goes on since then; 0: none does.
-    writing_since: Arc<AtomicU64>,
+    batches: mpsc::Sender<Numbered>,
+    shared: Arc<Shared>,
     replica: Replica,
     addresses: Addresses,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Batches with a write of hard state that were handed over.
+    writes: AtomicU64,
+    /// Those of them that are done with.
+    written: AtomicU64,
+    /// Batches with a fence, so far.
+    fences: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    batch: Batch,
+    /// How many fences had been ordered when this batch was, its own included.
+    fences: u64,
 }
 
 /// The executor does not take any more: the disk that holds hard state hangs.
@@ -85,29 +118,15 @@ impl Executor {
     #[must_use]
     pub fn start(setup: Setup) -> Self {
         let (batches, mut inbox) = mpsc::channel(QUEUE);
-        let writing_since = Arc::new(AtomicU64::new(0));
         let (replica, addresses) = (setup.replica.clone(), setup.addresses.clone());
-        let writing = Arc::clone(&writing_since);
+        let shared = Arc::<Shared>::default();
+        let mut worker = Worker::new(setup, Arc::clone(&shared));
         tokio::spawn(async move {
-            let Setup { module, store, network, replica, addresses, scripts, hunt, events, reporter } = setup;
-            let mut worker = Worker {
-                module,
-                store: Some(store),
-                network,
-                replica,
-                addresses,
-                scripts,
-                hunt,
-                events,
-                reporter,
-                writing_since: writing,
-                void_up_to: None,
-            };
-            while let Some(batch) = inbox.recv().await {
-                worker.carry_out(batch).await;
+            while let Some(Numbered { batch, fences }) = inbox.recv().await {
+                worker.carry_out(batch, fences).await;
             }
         });
-        Self { batches, writing_since, replica, addresses }
+        Self { batches, shared, replica, addresses }
     }
 
     /// Hands over a batch; never waits.
@@ -115,38 +134,54 @@ impl Executor {
     /// # Errors
     /// The executor is too far behind.
     pub fn begin(&self, batch: Batch) -> Result<(), Overflow> {
-        if self.hangs() {
-            self.fence_first(&batch);
+        let writes = batch.actions.iter().any(|action| matches!(action, Action::Persist(_)));
+        let waits =
+            writes || self.shared.writes.load(Ordering::SeqCst) != self.shared.written.load(Ordering::SeqCst);
+        if batch.actions.iter().any(fences) {
+            self.shared.fences.fetch_add(1, Ordering::SeqCst);
         }
-        self.batches.try_send(batch).map_err(|_| Overflow)
+        if waits {
+            self.end_first(&batch);
+        }
+        if writes {
+            self.shared.writes.fetch_add(1, Ordering::SeqCst);
+        }
+        let fences = self.shared.fences.load(Ordering::SeqCst);
+        self.batches.try_send(Numbered { batch, fences }).map_err(|_| Overflow)
     }
-}
 
-impl Executor {
-    /// A write takes so long that the disk may hang.
-    fn hangs(&self) -> bool {
-        let since = self.writing_since.load(Ordering::Relaxed);
-        since != 0 && clock::now().since(Time(since)) > SLOW
-    }
-
-    /// What ends service does not wait for a disk that hangs: to do it too early is safe, and it is done once more in
-    /// its turn.
-    fn fence_first(&self, batch: &Batch) {
+    /// To do it too early is safe, and it is done and reported once more in its turn.
+    fn end_first(&self, batch: &Batch) {
         for action in &batch.actions {
-            if let Action::Replicator(command @ (ReplicatorCommand::Fence | ReplicatorCommand::Kill)) = action
+            // What does not fit comes in its turn.
+            if let Action::Replicator(command) = action
+                && fences(action)
             {
-                self.replica.offer(replica::Order::Command(command.clone()));
+                self.replica.offer(replica::Order::Early(command.clone()));
             } else if matches!(action, Action::DropAddresses) {
-                self.addresses.offer(address::Order::Drop);
+                self.addresses.offer(address::Order::DropEarly);
             }
         }
     }
 }
 
+/// After this the replicator serves nothing.
+const fn fences(action: &Action) -> bool {
+    matches!(action, Action::Replicator(ReplicatorCommand::Fence | ReplicatorCommand::Kill))
+}
+
+/// What could put it into service.
+const fn begins_service(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::RaiseAddresses | Action::Replicator(ReplicatorCommand::Mount | ReplicatorCommand::Settle(_))
+    )
+}
+
 struct Worker {
     module: String,
-    /// None: a write ended in a way that leaves nothing to write with.
-    store: Option<Store>,
+    store: Keeping,
+    write_limit: Duration,
     network: Arc<dyn Network>,
     replica: Replica,
     addresses: Addresses,
@@ -154,17 +189,59 @@ struct Worker {
     hunt: Hunt,
     events: Events,
     reporter: Reporter,
-    writing_since: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// Batches of this generation and before rest on a write that failed.
     void_up_to: Option<u64>,
 }
 
+/// Where the store is.
+enum Keeping {
+    Here(Box<dyn Durable>),
+    /// With a write that has not ended in time.
+    Away(JoinHandle<Written>),
+    /// A write ended in a way that leaves nothing to write with.
+    Gone,
+}
+
+type Written = (Box<dyn Durable>, Result<(), StoreError>);
+
 impl Worker {
-    async fn carry_out(&mut self, batch: Batch) {
-        if self.void_up_to.is_some_and(|generation| batch.generation <= generation) {
-            return;
+    fn new(setup: Setup, shared: Arc<Shared>) -> Self {
+        Self {
+            module: setup.module,
+            store: Keeping::Here(setup.store),
+            write_limit: setup.write_limit,
+            network: setup.network,
+            replica: setup.replica,
+            addresses: setup.addresses,
+            scripts: setup.scripts,
+            hunt: setup.hunt,
+            events: setup.events,
+            reporter: setup.reporter,
+            shared,
+            void_up_to: None,
         }
-        for action in batch.actions {
+    }
+
+    async fn carry_out(&mut self, batch: Batch, fences: u64) {
+        let writes = batch.actions.iter().any(|action| matches!(action, Action::Persist(_)));
+        if self.void_up_to.is_none_or(|generation| batch.generation > generation) {
+            self.carry_out_valid(batch, fences).await;
+        }
+        if writes {
+            self.shared.written.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    async fn carry_out_valid(&mut self, batch: Batch, fences: u64) {
+        let last = batch.actions.iter().rposition(self::fences);
+        for (index, action) in batch.actions.into_iter().enumerate() {
+            let fenced =
+                last.is_some_and(|last| index < last) || self.shared.fences.load(Ordering::SeqCst) != fences;
+            if fenced && begins_service(&action) {
+                // The core has changed its mind since, and awaits no answer of this any more.
+                continue;
+            }
             if let Action::Persist(state) = action {
                 if let Err(why) = self.persist(state).await {
                     self.events.record(&self.module, true, &format!("hard state cannot be written: {why}"));
@@ -179,20 +256,38 @@ impl Worker {
     }
 
     async fn persist(&mut self, state: Box<HardState>) -> Result<(), String> {
-        let mut store = self.store.take().ok_or("an earlier write did not end")?;
         let serial = state.serial;
-        let written = tokio::task::spawn_blocking(move || {
+        let mut store = self.take_store().await?;
+        let mut write = tokio::task::spawn_blocking(move || {
             let written = store.persist(&state);
             (store, written)
         });
-        self.writing_since.store(clock::now().0, Ordering::Relaxed);
-        let written = written.await;
-        self.writing_since.store(0, Ordering::Relaxed);
+        let Ok(written) = tokio::time::timeout(self.write_limit, &mut write).await else {
+            self.store = Keeping::Away(write);
+            let waited = self.write_limit;
+            return Err(format!("the write has not ended within {waited:?}, the disk hangs"));
+        };
         let (store, written) = written.map_err(|error| error.to_string())?;
-        self.store = Some(store);
+        self.store = Keeping::Here(store);
         written.map_err(|error| error.to_string())?;
         self.reporter.event(Event::Persisted { serial }).await;
         Ok(())
+    }
+
+    /// The store, once the write that did not end in time has ended.
+    async fn take_store(&mut self) -> Result<Box<dyn Durable>, String> {
+        match std::mem::replace(&mut self.store, Keeping::Gone) {
+            Keeping::Here(store) => Ok(store),
+            Keeping::Away(write) if write.is_finished() => {
+                // What became of that write does not matter: it was reported as failed, and another one follows.
+                write.await.map(|(store, _)| store).map_err(|error| error.to_string())
+            }
+            Keeping::Away(write) => {
+                self.store = Keeping::Away(write);
+                Err("an earlier write has not ended yet, the disk hangs".to_owned())
+            }
+            Keeping::Gone => Err("an earlier write did not end well; restart safed".to_owned()),
+        }
     }
 
     async fn begin(&self, action: Action, stand_in: &(View, View)) {
@@ -264,3 +359,6 @@ fn describe(left: &Leftover) -> String {
     }
     sentence.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,9 @@ const STUCK: Duration = Duration::from_secs(3);
 pub enum Order {
     /// From the core.
     Command(ReplicatorCommand),
+    /// `Fence` or `Kill`, out of turn: done at once, and not reported, for it comes once more in its turn and only then
+    /// nothing that was ordered before it can follow.
+    Early(ReplicatorCommand),
     /// A connection for the replicator.
     Stream(OwnedFd),
     /// What to say should this daemon go.
@@ -142,6 +145,12 @@ impl Replica {
             drop(guard);
         });
         (Self { orders, pid, ended }, adopted)
+    }
+
+    /// A way to whoever takes the orders in a test.
+    #[cfg(test)]
+    pub(crate) fn taken_by(orders: mpsc::Sender<Order>) -> Self {
+        Self { orders, pid: Arc::default(), ended: CancellationToken::new() }
     }
 
     /// Gives an order, in order; waits for room.
@@ -234,6 +243,11 @@ impl Keeper {
             Order::Command(ReplicatorCommand::Stop) => self.stop().await,
             Order::Command(ReplicatorCommand::Kill) => self.bury("it was told to die").await,
             Order::Command(command) => self.command(&command).await,
+            Order::Early(ReplicatorCommand::Kill) => {
+                self.note(true, "the replicator is killed");
+                self.end_process().await;
+            }
+            Order::Early(command) => self.fence_early(&command).await,
             Order::Stream(socket) => self.pass(b"S", &socket).await,
             Order::StandIn(stand_in) => {
                 self.stand_in = Some(stand_in);
@@ -247,6 +261,14 @@ impl Keeper {
             return self.answer_for_the_dead(command).await;
         }
         if let Some(command) = convert::command_to(command) {
+            self.send(command).await;
+        }
+    }
+
+    async fn fence_early(&mut self, command: &ReplicatorCommand) {
+        let Some(attached) = &mut self.attached else { return };
+        if let Some(command) = convert::command_to(command) {
+            attached.unreported += 1;
             self.send(command).await;
         }
     }
@@ -302,6 +324,10 @@ impl Keeper {
                 if let Some(attached) = self.attached.as_mut().filter(|_| unmounted) {
                     attached.kept.clear();
                     attached.connections.clear();
+                    if event == ReplicatorEvent::Fenced && attached.unreported > 0 {
+                        attached.unreported -= 1;
+                        return;
+                    }
                 }
                 self.report(event).await;
             }

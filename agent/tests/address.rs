@@ -12,7 +12,7 @@ use std::time::Duration;
 use safe_failover::Event;
 use safe_proto::module::AddressStatus;
 use safe_proto::spec::AddressSpec;
-use safed::address::{Addresses, Netlink, Order, Setup};
+use safed::address::{Addresses, Netlink, Order, Record, Setup};
 use safed::events::Events;
 use safed::node::{Member, Membership, Ports, Report, Reporter, What};
 use safed::paths::Paths;
@@ -115,7 +115,7 @@ fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Re
                 interface: (*interface).to_owned(),
             })
             .collect(),
-        record: paths.module("db").addresses(),
+        record: Record::at(paths.module("db").addresses()),
         membership: watch::channel(Some(Arc::new(membership))).1,
         netlink: Netlink::open().unwrap(),
         events: Events::start(&paths).unwrap(),

@@ -64,6 +64,12 @@ impl Agent {
         inner.generation
     }
 
+    /// Number of the last one that came.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.lock().generation
+    }
+
     /// It is gone, unless another one has come.
     pub fn detach(&self, generation: u64) {
         let mut inner = self.inner.lock();

@@ -20,11 +20,13 @@ use crate::session::SessionName;
 /// Commands that may wait to be carried out.
 pub const COMMANDS: usize = 256;
 
-/// A command and the attachment that it came by.
+/// A command, and what there was when it came.
 #[derive(Debug)]
 pub struct Ordered {
-    /// See there.
+    /// The attachment that it came by; see [`crate::agent::Agent::attach`].
     pub generation: u64,
+    /// How often this replicator had been fenced, this command included.
+    pub fences: u64,
     /// The command.
     pub command: Command,
 }
@@ -79,7 +81,7 @@ async fn follow(
             // Before whatever is being done: no answer leaves from now on.
             replica.freeze();
         }
-        let ordered = Ordered { generation: generation.unwrap_or(0), command };
+        let ordered = Ordered { generation: generation.unwrap_or(0), fences: replica.fences(), command };
         if commands.send(ordered).await.is_err() || !replica.reports.is(&reports) {
             break;
         }

@@ -132,8 +132,8 @@ fn listen(agents: std::os::unix::net::UnixListener, replica: Arc<Replica>, comma
 
 /// Carries out commands until told to stop.
 fn obey(replica: &Replica, mut ordered: mpsc::Receiver<Ordered>) {
-    while let Some(Ordered { generation: _, command }) = ordered.blocking_recv() {
-        if !replica.execute(command) {
+    while let Some(ordered) = ordered.blocking_recv() {
+        if !replica.execute(ordered) {
             return;
         }
     }

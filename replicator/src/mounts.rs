@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use crate::backing::Backing;
 use crate::clock::Boottime;
 use crate::files::Files;
@@ -16,8 +14,10 @@ use crate::operation::Engine;
 
 /// Between two attempts to unmount what is in use.
 const RETRY: Duration = Duration::from_millis(50);
-/// For workers to end once their connection is gone.
+/// For workers to end once their connection is gone, where nothing else waits.
 const JOIN: Duration = Duration::from_secs(5);
+/// The same while a fence is waited for.
+const FENCED: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Mount {
@@ -28,86 +28,128 @@ struct Mount {
 
 /// What is mounted.
 #[derive(Debug, Default)]
-pub struct Mounts(Vec<Mount>);
+pub struct Mounts {
+    mounted: Vec<Mount>,
+    /// Their connections have ended, but workers are stuck in the files below: what they do may still be done.
+    ending: Vec<Session>,
+}
 
 impl Mounts {
     /// Mounts every directory, or none.
     ///
     /// # Errors
-    /// One sentence for people.
-    pub fn mount(backing: &Backing, engine: &Arc<Engine>, module: &str) -> Result<Self, String> {
-        let mut mounts = Self::default();
+    /// One sentence for people. If one that was mounted cannot be taken away again, there are mounts nevertheless.
+    pub fn mount(&mut self, backing: &Backing, engine: &Arc<Engine>, module: &str) -> Result<(), String> {
+        self.wait_for_workers(JOIN)?;
         for root in backing.roots.iter() {
             match mount_one(&root.path, root.directory.as_fd(), root.index, engine, module) {
-                Ok(mount) => mounts.0.push(mount),
-                Err(error) => {
-                    mounts.abort();
-                    return Err(error);
-                }
+                Ok(mount) => self.mounted.push(mount),
+                Err(error) => return Err(self.abort().err().unwrap_or(error)),
             }
         }
-        Ok(mounts)
+        Ok(())
     }
 
     /// There are some.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.mounted.is_empty()
     }
 
     /// Numbers of the FUSE connections.
     #[must_use]
     pub fn connections(&self) -> Vec<u64> {
-        self.0.iter().filter_map(|mount| mount.connection).collect()
+        self.mounted.iter().filter_map(|mount| mount.connection).collect()
     }
 
     /// The devices, to be kept by the agent too.
     #[must_use]
     pub fn devices(&self) -> Vec<&OwnedFd> {
-        self.0.iter().map(|mount| mount.session.device()).collect()
+        self.mounted.iter().map(|mount| mount.session.device()).collect()
     }
 
     /// Unmounts in good order, trying again while something uses the directories. False: the deadline passed, or
     /// `give_up` said so, and some are still mounted.
     pub fn unmount(&mut self, deadline: Duration, give_up: impl Fn() -> bool) -> bool {
         let begun = Boottime::now();
-        while let Some(last) = self.0.last() {
-            match mount::unmount(&last.path) {
-                // EINVAL: somebody else has unmounted it.
-                Ok(()) | Err(Errno::INVAL) => {
-                    if let Some(mount) = self.0.pop() {
-                        finish(mount);
-                    }
+        while let Some(last) = self.mounted.last() {
+            // Somebody else may have unmounted it; what lies below is not ours.
+            let outcome = if mount::is_topmost(&last.path, last.connection) {
+                mount::unmount(&last.path)
+            } else {
+                Ok(())
+            };
+            if let Err(error) = outcome {
+                if begun.elapsed() >= deadline || give_up() {
+                    tracing::warn!(%error, path = %last.path.display(), "cannot unmount in time");
+                    return false;
                 }
-                Err(error) => {
-                    if begun.elapsed() >= deadline || give_up() {
-                        tracing::warn!(%error, path = %last.path.display(), "cannot unmount in time");
-                        return false;
-                    }
-                    std::thread::sleep(RETRY);
-                }
+                std::thread::sleep(RETRY);
+            } else if !is_over(last) {
+                tracing::warn!(path = %last.path.display(), "unmounted, but its connection goes on elsewhere");
+                return false;
+            } else if let Some(mount) = self.mounted.pop() {
+                self.finish(mount, JOIN);
             }
         }
         true
     }
 
     /// Ends the connections, whatever uses them, and detaches.
-    pub fn abort(&mut self) {
-        for mount in self.0.drain(..).rev() {
+    ///
+    /// # Errors
+    /// A connection goes on, and with it whoever uses the directory: one sentence for people.
+    pub fn abort(&mut self) -> Result<(), String> {
+        let mut left = Vec::new();
+        for mount in std::mem::take(&mut self.mounted) {
             if let Err(error) = mount::abort(&mount.path, mount.connection) {
                 tracing::error!(%error, path = %mount.path.display(), "cannot detach the mount");
             }
-            finish(mount);
+            if is_over(&mount) {
+                self.finish(mount, FENCED);
+            } else {
+                left.push(mount);
+            }
+        }
+        self.mounted = left;
+        match self.mounted.first() {
+            None => Ok(()),
+            Some(mount) => {
+                let path = mount.path.display();
+                Err(format!("the FUSE connection of {path} cannot be ended"))
+            }
+        }
+    }
+
+    /// Waits until no worker of an earlier mount can touch the files below any more.
+    ///
+    /// # Errors
+    /// They are stuck: one sentence for people.
+    pub fn wait_for_workers(&mut self, limit: Duration) -> Result<(), String> {
+        let begun = Boottime::now();
+        self.ending.retain(|session| !session.join(limit.saturating_sub(begun.elapsed())));
+        if self.ending.is_empty() {
+            return Ok(());
+        }
+        Err("operations of an earlier mount have not ended yet: the disk hangs".to_owned())
+    }
+
+    fn finish(&mut self, mount: Mount, limit: Duration) {
+        if !mount.session.join(limit) {
+            tracing::error!(path = %mount.path.display(), "workers of a mount that is gone are stuck in the files below");
+            self.ending.push(mount.session);
         }
     }
 }
 
-/// Waits for the workers of a mount that is gone.
-fn finish(mount: Mount) {
-    if !mount.session.join(JOIN) {
-        tracing::error!(path = %mount.path.display(), "workers of a mount that is gone are stuck in the files below");
+/// The connection has ended. One that is mounted elsewhere too, in another namespace, is ended there.
+fn is_over(mount: &Mount) -> bool {
+    if let Some(connection) = mount.connection
+        && !mount.session.has_ended()
+    {
+        mount::abort_connection(connection);
     }
-    drop(mount);
+    mount.session.has_ended()
 }
 
 fn mount_one(

@@ -14,7 +14,7 @@ use crate::agent::{Agent, StandIn};
 use crate::attend::{Joining, Order, is_in_step};
 use crate::backing::Backing;
 use crate::clock::Boottime;
-use crate::control::{lineage, parse_lineage, parse_role, session_id, session_name};
+use crate::control::{Ordered, lineage, parse_lineage, parse_role, session_id, session_name};
 use crate::fds::Outbox;
 use crate::knowledge::Knowledge;
 use crate::marker;
@@ -67,7 +67,10 @@ impl Examined {
     }
 }
 
-/// For a session to end when the process is to.
+/// For what is stuck to come loose where something else waits.
+const STUCK: Duration = Duration::from_millis(500);
+const FENCED_SINCE: &str = "this node was fenced in between";
+/// For a session to end when the process is to, or for a mount.
 const ENDING: Duration = Duration::from_secs(5);
 
 impl Replica {
@@ -94,9 +97,21 @@ impl Replica {
         self.state.set_closing(true);
     }
 
+    /// How often this replicator was fenced.
+    #[must_use]
+    pub fn fences(&self) -> u64 {
+        self.state.gate.fences()
+    }
+
     /// Carries out one command. False: the process ends.
-    pub fn execute(&self, command: Command) -> bool {
-        match self.carry(command) {
+    pub fn execute(&self, ordered: Ordered) -> bool {
+        let Ordered { generation, fences, command } = ordered;
+        let always = matches!(command, Command::Fence(_) | Command::Unsettle(_));
+        if generation < self.agent.generation() && !always {
+            tracing::warn!(?command, "an order of an agent that is gone is not carried out");
+            return true;
+        }
+        match self.carry(command, fences) {
             Ok(go_on) => go_on,
             Err(error) => {
                 tracing::error!(error, "a command of the agent is malformed");
@@ -106,7 +121,8 @@ impl Replica {
         }
     }
 
-    fn carry(&self, command: Command) -> Result<bool, String> {
+    /// `fences`: how often this replicator had been fenced when the command came.
+    fn carry(&self, command: Command, fences: u64) -> Result<bool, String> {
         match command {
             Command::Configure(given) => self.configure(given)?,
             Command::Examine(examine) => {
@@ -118,11 +134,15 @@ impl Replica {
             }
             Command::OpenJournal(id) => self.open_journal(parse_lineage(&id)?)?,
             Command::Mark(id) => self.mark(parse_lineage(&id)?)?,
-            Command::Join(join) => self.join(&join)?,
+            Command::Join(join) => self.join(&join, fences)?,
             Command::Leave(id) => self.leave(session_name(&id)),
-            Command::Turn(turn) => self.turn(&turn)?,
-            Command::Mount(_) => self.mount(),
-            Command::Settle(id) => self.state.settle(parse_lineage(&id)?),
+            Command::Turn(turn) => self.turn(&turn, fences)?,
+            Command::Mount(_) => self.mount(fences),
+            Command::Settle(id) => {
+                if !self.state.settle(parse_lineage(&id)?, fences) {
+                    tracing::info!("fenced in between: not settled");
+                }
+            }
             Command::Unsettle(_) => self.state.unsettle(),
             Command::ClearJournal(_) => match self.knowledge()?.clear() {
                 Ok(()) => self.reports.send(Report::Cleared(proto::Cleared {})),
@@ -134,10 +154,14 @@ impl Replica {
                 }
                 self.unmount(Duration::from_millis(unmount.deadline_ms.into()));
             }
-            Command::Fence(_) => {
-                self.fence();
-                self.reports.send(Report::Fenced(proto::Fenced {}));
-            }
+            Command::Fence(_) => match self.fence() {
+                Ok(()) => {
+                    self.agent.set_fenced(true);
+                    self.reports.send(Report::Fenced(proto::Fenced {}));
+                }
+                // Not confirmed: the agent kills this process, and the connection ends with it.
+                Err(error) => tracing::error!(error, "cannot fence"),
+            },
             Command::Stop(_) => {
                 self.stop();
                 return Ok(false);
@@ -199,7 +223,7 @@ impl Replica {
         examined.as_ref().map(|examined| Arc::clone(&examined.engine.knowledge)).ok_or_else(not_examined)
     }
 
-    fn join(&self, join: &proto::Join) -> Result<(), String> {
+    fn join(&self, join: &proto::Join, fences: u64) -> Result<(), String> {
         let id = join.session.ok_or("a session without a name")?;
         let role = parse_role(join.role)?;
         let plan = match proto::Plan::try_from(join.plan) {
@@ -208,11 +232,10 @@ impl Replica {
                 return Err("a plan must be repair, delta or full".into());
             }
         };
-        let mut examined = self.examined.lock();
-        let examined = examined.as_mut().ok_or_else(not_examined)?;
         let joining = Joining { name: session_name(&id), role, plan: plan.cast_unsigned() };
-        let begun = examined.member.join(&self.plane, joining);
-        if let Err(reason) = begun {
+        let begun = self.unfenced_since(fences).and_then(|()| self.mounts.lock().wait_for_workers(STUCK));
+        let member = self.member().ok_or_else(not_examined)?;
+        if let Err(reason) = begun.and_then(|()| member.join(&self.plane, joining)) {
             self.reports.send(Report::SessionLost(proto::SessionLost { session: Some(id), reason }));
         }
         Ok(())
@@ -230,37 +253,49 @@ impl Replica {
         }
     }
 
-    fn turn(&self, turn: &proto::Turn) -> Result<(), String> {
+    fn unfenced_since(&self, fences: u64) -> Result<(), String> {
+        if self.fences() == fences { Ok(()) } else { Err(FENCED_SINCE.to_owned()) }
+    }
+
+    fn turn(&self, turn: &proto::Turn, fences: u64) -> Result<(), String> {
         let name = session_name(&turn.session.ok_or("a session without a name")?);
         let (done, end) = oneshot::channel();
         let role = parse_role(turn.role)?;
-        if self.member().is_some_and(|member| member.order(name, Order::Turn(role, done))) {
+        if role == Role::Primary && self.fences() != fences {
+            tracing::info!("fenced in between: the roles are not exchanged");
+        } else if self.member().is_some_and(|member| member.order(name, Order::Turn(role, done))) {
             // An error means that the session ended, which is reported.
             let _ended = end.blocking_recv();
         }
         Ok(())
     }
 
-    fn mount(&self) {
-        let outcome = self.try_mount();
+    fn mount(&self, fences: u64) {
+        let outcome = self.try_mount(fences);
         match outcome {
             Ok(connections) => self.reports.send(Report::Mounted(proto::Mounted { connections })),
             Err(reason) => self.reports.send(Report::MountFailed(reason)),
         }
     }
 
-    fn try_mount(&self) -> Result<Vec<u64>, String> {
+    fn try_mount(&self, fences: u64) -> Result<Vec<u64>, String> {
         let mut mounts = self.mounts.lock();
+        self.unfenced_since(fences)?;
         if !mounts.is_empty() {
             return Ok(mounts.connections());
         }
         let examined = self.examined.lock();
         let examined = examined.as_ref().ok_or_else(not_examined)?;
         prepare::must_be_free(&examined.backing)?;
-        self.state.gate.thaw();
+        mounts.wait_for_workers(STUCK)?;
+        // What a fence that could not wait left there.
+        examined.engine.nodes.clear();
+        if !self.state.gate.thaw(fences) {
+            return Err(FENCED_SINCE.to_owned());
+        }
         self.state.set_closing(false);
         self.agent.set_fenced(false);
-        *mounts = Mounts::mount(&examined.backing, &examined.engine, &examined.member.settings().module)?;
+        mounts.mount(&examined.backing, &examined.engine, &examined.member.settings().module)?;
         for device in mounts.devices() {
             self.outbox.send_device(device);
         }
@@ -272,7 +307,11 @@ impl Replica {
         let done = mounts.unmount(deadline, || self.state.gate.frozen());
         if !done {
             self.state.set_closing(true);
-            mounts.abort();
+            if let Err(error) = mounts.abort() {
+                // Not reported: the agent kills this process, and the connection ends with it.
+                tracing::error!(error, "cannot unmount");
+                return;
+            }
         }
         drop(mounts);
         self.forget_nodes();
@@ -284,24 +323,35 @@ impl Replica {
     }
 
     fn forget_nodes(&self) {
-        if let Some(examined) = self.examined.lock().as_ref() {
+        // Who holds it may wait for a disk; nobody may wait for that one here. The next mount forgets them too.
+        if let Some(examined) = self.examined.try_lock_for(STUCK)
+            && let Some(examined) = examined.as_ref()
+        {
             examined.engine.nodes.clear();
         }
     }
 
     /// No answer leaves any more, then the connections end.
-    pub fn fence(&self) {
+    ///
+    /// # Errors
+    /// A connection goes on: one sentence for people. It ends with this process.
+    pub fn fence(&self) -> Result<(), String> {
         self.freeze();
         self.state.unsettle();
-        self.mounts.lock().abort();
+        // Who holds them waits for a disk, or ends soon because no answer leaves any more.
+        let mut mounts = self.mounts.try_lock_for(ENDING).ok_or("the mounts are busy: the disk hangs")?;
+        mounts.abort()?;
+        drop(mounts);
         self.forget_nodes();
-        self.agent.set_fenced(true);
+        Ok(())
     }
 
     fn stop(&self) {
         if !self.mounts.lock().is_empty() {
             self.freeze();
-            self.mounts.lock().abort();
+            if let Err(error) = self.mounts.lock().abort() {
+                tracing::error!(error, "it ends with this process");
+            }
         }
         let mut left = true;
         if let Some(member) = self.member()

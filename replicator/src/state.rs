@@ -95,14 +95,21 @@ impl State {
         self.change(|inner| inner.session = None);
     }
 
-    /// Operations may be acknowledged alone under this lineage.
-    pub fn settle(&self, lineage: u128) {
+    /// Operations may be acknowledged alone under this lineage: ordered when the gate had been frozen so often. False: it
+    /// was frozen since, they may not.
+    #[must_use]
+    pub fn settle(&self, lineage: u128, fences: u64) -> bool {
         self.change(|inner| {
+            // Whoever freezes unsettles afterwards.
+            if self.gate.fences() != fences {
+                return false;
+            }
             if inner.settled != Some(lineage) {
                 inner.wrote_alone = false;
             }
             inner.settled = Some(lineage);
-        });
+            true
+        })
     }
 
     /// They may not any more.

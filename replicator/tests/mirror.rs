@@ -24,6 +24,8 @@ mod certificates;
 mod conformance;
 #[path = "mirror/everyday.rs"]
 mod everyday;
+#[path = "mirror/fence.rs"]
+mod fence;
 #[path = "mirror/node.rs"]
 mod node;
 #[path = "mirror/pair.rs"]

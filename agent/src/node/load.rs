@@ -140,7 +140,8 @@ async fn assemble(
     let addresses = Addresses::keep(address_setup(ground, &module, &reporter));
     let executor = Executor::start(execute::Setup {
         module: module.name.clone(),
-        store,
+        store: Box::new(store),
+        write_limit: module.spec.replication.local_timeout,
         network: Arc::clone(&ground.network),
         replica: replica.clone(),
         addresses: addresses.clone(),
@@ -173,7 +174,7 @@ fn address_setup(ground: &Ground, module: &Module, reporter: &Reporter) -> addre
         module: module.name.clone(),
         node: module.node.clone(),
         addresses: module.spec.address.clone(),
-        record: module.paths.addresses(),
+        record: address::Record::at(module.paths.addresses()),
         membership: ground.membership.clone(),
         netlink: ground.netlink.clone(),
         events: ground.context.events.clone(),

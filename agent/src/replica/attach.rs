@@ -41,6 +41,8 @@ pub(super) struct Attached {
     pub(super) connections: Vec<u64>,
     /// Heartbeat sockets were handed over.
     pub(super) sockets_sent: bool,
+    /// Fences that were ordered out of turn and not confirmed yet: their confirmations are nobody's business.
+    pub(super) unreported: usize,
 }
 
 /// Connects to a replicator; an error of kind `NotFound` or `ConnectionRefused` means that none runs.
@@ -64,9 +66,16 @@ pub(super) async fn attach(
     let opened = tokio::time::timeout(PATIENCE, open(stream, paths, configure)).await;
     match opened {
         Ok(Ok((requests, responses, fds, adopted))) => {
-            let (kept, connections) = (Vec::new(), Vec::new());
-            let attached =
-                Attached { requests, responses, fds, process, kept, connections, sockets_sent: false };
+            let attached = Attached {
+                requests,
+                responses,
+                fds,
+                process,
+                kept: Vec::new(),
+                connections: Vec::new(),
+                sockets_sent: false,
+                unreported: 0,
+            };
             Ok((attached, adopted))
         }
         Ok(Err(error)) => Err((process, error)),

@@ -150,7 +150,7 @@ impl Keeper {
     }
 
     /// Kills the process if it still is there, ends what applications wait for, removes its mounts.
-    async fn end_process(&mut self) {
+    pub(super) async fn end_process(&mut self) {
         if let Some(mut attached) = self.attached.take() {
             // Killed first: from then on it acknowledges nothing. Then aborted: applications get their errors, and a
             // process that waits for its own mount can end.

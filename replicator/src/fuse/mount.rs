@@ -113,19 +113,38 @@ pub fn unmount(path: &Path) -> rustix::io::Result<()> {
 /// As umount2(2).
 pub fn abort(path: &Path, connection: Option<u64>) -> rustix::io::Result<()> {
     if let Some(number) = connection {
-        // Only there if fusectl is mounted; MNT_FORCE below does the same.
-        let file = format!("/sys/fs/fuse/connections/{number}/abort");
-        if let Err(error) = std::fs::write(&file, "1") {
-            tracing::debug!(%error, file, "no abort through sysfs");
-        }
+        abort_connection(number);
+    }
+    let ours = || is_topmost(path, connection);
+    if !ours() {
+        return Ok(());
     }
     match rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {
         Ok(()) => return Ok(()),
         Err(error) => tracing::debug!(%error, path = %path.display(), "in use, detaching"),
     }
+    if !ours() {
+        return Ok(());
+    }
     match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// What unmounting the path would unmount is a mount of ours with this connection, not what lies below it.
+#[must_use]
+pub fn is_topmost(path: &Path, connection: Option<u64>) -> bool {
+    let found = find(path).ok().flatten();
+    found.is_some_and(|line| connection.is_none_or(|connection| connection == line.minor))
+}
+
+/// Ends the connection, wherever it is mounted.
+pub fn abort_connection(number: u64) {
+    // Only there if fusectl is mounted; a forced unmount does the same.
+    let file = format!("/sys/fs/fuse/connections/{number}/abort");
+    if let Err(error) = std::fs::write(&file, "1") {
+        tracing::debug!(%error, file, "no abort through sysfs");
     }
 }
 

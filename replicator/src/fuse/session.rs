@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -37,23 +38,42 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Once frozen, no answer leaves any more: the fence. A reply in progress ends before `freeze` returns.
 #[derive(Debug, Default)]
-pub struct Gate(RwLock<bool>);
+pub struct Gate(RwLock<Answers>);
+
+#[derive(Debug, Default)]
+struct Answers {
+    frozen: bool,
+    fences: u64,
+}
 
 impl Gate {
     /// From now on nothing is answered.
     pub fn freeze(&self) {
-        *self.0.write() = true;
+        let mut answers = self.0.write();
+        answers.frozen = true;
+        answers.fences += 1;
     }
 
-    /// Answers again: only for a new mount.
-    pub fn thaw(&self) {
-        *self.0.write() = false;
+    /// How often it was frozen.
+    #[must_use]
+    pub fn fences(&self) -> u64 {
+        self.0.read().fences
+    }
+
+    /// Answers again, for a new mount that was ordered when it had been frozen so often. False: it was frozen since.
+    #[must_use]
+    pub fn thaw(&self, fences: u64) -> bool {
+        let mut answers = self.0.write();
+        if answers.fences == fences {
+            answers.frozen = false;
+        }
+        answers.fences == fences
     }
 
     /// Whether it is frozen.
     #[must_use]
     pub fn frozen(&self) -> bool {
-        *self.0.read()
+        self.0.read().frozen
     }
 }
 
@@ -99,6 +119,15 @@ impl Session {
     #[must_use]
     pub fn device(&self) -> &OwnedFd {
         &self.shared.device
+    }
+
+    /// The connection has ended: nothing is asked and nothing can be answered any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut looked = [PollFd::new(&self.shared.device, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // The kernel reports an error condition of the device exactly when its connection is gone.
+        poll(&mut looked, Some(&now)).is_ok() && looked[0].revents().contains(PollFlags::ERR)
     }
 
     /// Waits until all workers have ended, which they do when the mount is gone or aborted.
@@ -210,8 +239,8 @@ fn handle(shared: &Shared, request: Request) -> Result<Reply, Errno> {
 
 /// Writes one answer unless frozen. The answer of a request that was interrupted or aborted goes nowhere: no error.
 fn answer(shared: &Shared, device: &OwnedFd, head: &[u8], data: &[u8]) -> bool {
-    let gate = shared.gate.0.read();
-    if *gate {
+    let answers = shared.gate.0.read();
+    if answers.frozen {
         return true;
     }
     let parts = [std::io::IoSlice::new(head), std::io::IoSlice::new(data)];

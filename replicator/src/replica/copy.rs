@@ -102,12 +102,14 @@ impl Replica {
 
     pub(super) fn mark(&self, id: u128) -> Result<(), String> {
         let Some((settings, _)) = self.configured.lock().clone() else { return Err("not configured".into()) };
-        let mut examined = self.examined.lock();
-        let examined = examined.as_mut().ok_or_else(not_examined)?;
-        examined.lineage = id;
+        let backing = {
+            let mut examined = self.examined.lock();
+            let examined = examined.as_mut().ok_or_else(not_examined)?;
+            examined.lineage = id;
+            examined.backing.clone()
+        };
         // Through the descriptors: the paths may lead to our own mounts.
-        let directories: Vec<PathBuf> = examined
-            .backing
+        let directories: Vec<PathBuf> = backing
             .roots
             .iter()
             .map(|root| {
@@ -117,7 +119,9 @@ impl Replica {
             .collect();
         match marker::write(&directories, &owner(&settings), id) {
             Ok(()) => {
-                examined.copy = marker::Copy::Known;
+                if let Some(examined) = self.examined.lock().as_mut() {
+                    examined.copy = marker::Copy::Known;
+                }
                 self.reports.send(Report::Marked(lineage(id)));
             }
             Err(error) => self.disk_failed(&error),

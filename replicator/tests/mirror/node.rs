@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) ack_disk: bool,
     /// More directives of the log.
     pub(crate) log_also: &'static str,
+    /// A program and its arguments that run the replicator's program.
+    pub(crate) through: Vec<String>,
     ca: String,
     identity: Identity,
     pub(crate) address: SocketAddr,
@@ -94,6 +96,7 @@ impl Node {
             exclude: Vec::new(),
             ack_disk: false,
             log_also: "",
+            through: Vec::new(),
             ca: authority.pem(),
             identity: authority.node(name),
             address,
@@ -114,7 +117,10 @@ impl Node {
     /// Starts the process and attaches.
     pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
-        let child = Command::new(program())
+        let mut words: Vec<std::ffi::OsString> = self.through.iter().map(Into::into).collect();
+        words.push(program());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .args([
                 "--run-dir",
                 self.place.to_str().unwrap(),
