@@ -1,5 +1,6 @@
 //! PostgreSQL as a mirror module, with clients that remember which commits were acknowledged.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub const DIRECTORY: &str = "/srv/data/postgres";
 pub const ADDRESS: &str = "10.99.0.70";
 
 /// Recovery of the database included.
-const AGAIN: Duration = Duration::from_secs(90);
+const AGAIN: Duration = Duration::from_secs(240);
 
 /// Where Debian has the newest server.
 fn programs() -> Result<PathBuf> {
@@ -91,12 +92,20 @@ fn connection() -> String {
     )
 }
 
-/// A protected database: cluster, clients' host.
+/// A protected database: cluster, clients.
 #[derive(Debug)]
 pub struct Database {
     /// The cluster.
     pub cluster: Cluster,
-    outside: Host,
+    clients: Clients,
+}
+
+impl Deref for Database {
+    type Target = Clients;
+
+    fn deref(&self) -> &Clients {
+        &self.clients
+    }
 }
 
 impl Database {
@@ -105,8 +114,8 @@ impl Database {
         let cluster = Cluster::two_nodes(name)?;
         let outside = cluster.client("client", 100)?;
         cluster.start_module(&module()?)?;
-        let database = Self { cluster, outside };
-        database.fill()?;
+        let database = Self { cluster, clients: Clients::on(outside) };
+        database.fill(2)?;
         Ok(database)
     }
 
@@ -120,20 +129,56 @@ impl Database {
         node.shell(&format!("mkdir -p {DIRECTORY}; ip address add {ADDRESS}/24 dev eth0"))?;
         let start = node.program(&scripts.join("start_prim").to_string_lossy())?;
         start.env("PGDATA", format!("{DIRECTORY}/data")).env("PROGRAMS", programs()?).run()?;
-        let database = Self { cluster, outside };
-        database.fill()?;
+        let database = Self { cluster, clients: Clients::on(outside) };
+        database.fill(2)?;
         Ok(database)
     }
 
-    fn fill(&self) -> Result<()> {
+    /// Stops every process of the server where it is, compares both copies, and lets it go on.
+    pub fn compare(&self, primary: &Node) -> Result<()> {
+        let pids = primary.running("postgres")?;
+        if pids.is_empty() {
+            return Err(Error::new(format!("no server runs on {}", primary.name)));
+        }
+        let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
+        send(Signal::STOP);
+        // What was on its way to the other disk when they stopped, arrives.
+        let equal = eventually(Duration::from_secs(10), "both copies are equal", || {
+            crate::tree::assert_equal(&self.cluster, DIRECTORY).map(Some)
+        });
+        send(Signal::CONT);
+        equal
+    }
+
+    /// Waits until this node is PRIM and the other SECOND.
+    pub fn wait_pair(&self, primary: &Node) -> Result<()> {
+        self.cluster.wait_pair(MODULE, &primary.name)
+    }
+}
+
+/// The clients of a database, on a host of theirs.
+#[derive(Debug)]
+pub struct Clients {
+    host: Host,
+}
+
+impl Clients {
+    /// Clients on this host, which is on the production network.
+    pub fn on(host: Host) -> Self {
+        Self { host }
+    }
+
+    /// Makes the tables; `scale` is that of pgbench: 100,000 rows each.
+    pub fn fill(&self, scale: u32) -> Result<()> {
         self.sql("CREATE TABLE commits (worker int, serial int, filler text, PRIMARY KEY (worker, serial))")?;
-        self.client("pgbench")?.args(["--initialize", "--quiet", "--scale", "2", &connection()]).run()?;
+        let fill = self.client("pgbench")?.args(["--initialize", "--quiet", "--scale", &scale.to_string()]);
+        fill.arg(connection()).deadline(AGAIN).run()?;
         Ok(())
     }
 
     /// A program of PostgreSQL on the clients' host.
     fn client(&self, program: &str) -> Result<Program> {
-        self.outside.program(&programs()?.join(program).to_string_lossy())
+        self.host.program(&programs()?.join(program).to_string_lossy())
     }
 
     /// What a statement answers, through the virtual address.
@@ -144,7 +189,7 @@ impl Database {
     /// Clients that insert and remember.
     pub fn committers(&self, workers: u32) -> Result<Committers> {
         let program = self.client("psql")?.args(["-qAtX", &connection()]);
-        Ok(Committers::start(&program, &self.outside.log("psql"), workers))
+        Ok(Committers::start(&program, &self.host.log("psql"), workers))
     }
 
     /// The usual load of pgbench, restarted whenever it loses its server; without the cleaning by which pgbench empties
@@ -152,7 +197,7 @@ impl Database {
     pub fn bench(&self) -> Result<Bench> {
         let program =
             self.client("pgbench")?.args(["--client", "3", "--time", "3600", "--no-vacuum", &connection()]);
-        Ok(Bench::start(&program, &self.outside.log("pgbench")))
+        Ok(Bench::start(&program, &self.host.log("pgbench")))
     }
 
     /// Waits until the server answers.
@@ -188,27 +233,6 @@ impl Database {
             return Err(Error::new(format!("pg_amcheck: {} {}", said.out.trim(), said.err.trim())));
         }
         Ok(())
-    }
-
-    /// Stops every process of the server where it is, compares both copies, and lets it go on.
-    pub fn compare(&self, primary: &Node) -> Result<()> {
-        let pids = primary.running("postgres")?;
-        if pids.is_empty() {
-            return Err(Error::new(format!("no server runs on {}", primary.name)));
-        }
-        let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
-        send(Signal::STOP);
-        // What was on its way to the other disk when they stopped, arrives.
-        let equal = eventually(Duration::from_secs(10), "both copies are equal", || {
-            crate::tree::assert_equal(&self.cluster, DIRECTORY).map(Some)
-        });
-        send(Signal::CONT);
-        equal
-    }
-
-    /// Waits until this node is PRIM and the other SECOND.
-    pub fn wait_pair(&self, primary: &Node) -> Result<()> {
-        self.cluster.wait_pair(MODULE, &primary.name)
     }
 
     /// Waits until the committers got on by so many.

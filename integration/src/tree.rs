@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::error::{Context as _, Error, Result};
 
 /// The options of the comparison: everything that rsync can compare, by content.
-const OPTIONS: [&str; 6] =
+pub(crate) const OPTIONS: [&str; 6] =
     ["-aHAXn", "--numeric-ids", "--checksum", "--delete", "--itemize-changes", "--filter=-x trusted.safed.*"];
 
 /// Lines in which the copies differ, below any mount; none if they are equal.

@@ -5,13 +5,18 @@
 //! machine's page cache along. What the machine had written to its disk by then is in the file, and nothing else.
 //!
 //! In reading order: `image` (what every machine begins with), `disk`, `machine`, `guest` (the door into it), `pair` (two
-//! machines that are a cluster).
+//! machines that are a cluster), `stress` (load, and what it was told).
 
+pub mod compare;
 pub mod disk;
 pub mod guest;
 pub mod image;
+pub mod losses;
 pub mod machine;
 pub mod pair;
+pub mod stress;
 
+pub use losses::Losses;
 pub use machine::Machine;
 pub use pair::Pair;
+pub use stress::{Record, Stress};

@@ -228,5 +228,5 @@ fn accelerator() -> &'static str {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let capable = processor.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
     let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    if capable && open { "kvm -cpu host" } else { "tcg -cpu max,la57=off" }
+    if capable && open { "kvm -cpu host" } else { "tcg -cpu max,la57=off,svm=off" }
 }

@@ -110,7 +110,7 @@ impl Pair {
     /// Installs and starts a module, both directories being empty; waits until n1 is PRIM and n2 SECOND.
     pub fn start_module(&self, module: &Module) -> Result<()> {
         self.install_module(module)?;
-        self.machine(0).safectl(&format!("--timeout 120s start {}", module.name()))?;
+        self.machine(0).safectl(&format!("--no-wait start {}", module.name()))?;
         self.wait_pair(module.name(), self.machine(0))
     }
 
