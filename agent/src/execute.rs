@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use safe_failover::Event;
 use safe_failover::action::{Action, ReplicatorCommand, ScriptRun};
-use safe_failover::event::ArbiterEvent;
 use safe_failover::hard::HardState;
 use safe_failover::view::View;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::address::{self, Addresses};
+use crate::arbiter::{Arbiters, Question};
 use crate::events::Events;
 use crate::node::{Network, Reporter, What};
 use crate::processes::{Hunt, Leftover};
@@ -73,6 +73,8 @@ pub struct Setup {
     pub replica: Replica,
     /// Virtual addresses.
     pub addresses: Addresses,
+    /// Arbiters.
+    pub arbiters: Arbiters,
     /// Scripts.
     pub scripts: Arc<Scripts>,
     /// Whom to kill; the replicator is spared besides.
@@ -185,6 +187,7 @@ struct Worker {
     network: Arc<dyn Network>,
     replica: Replica,
     addresses: Addresses,
+    arbiters: Arbiters,
     scripts: Arc<Scripts>,
     hunt: Hunt,
     events: Events,
@@ -214,6 +217,7 @@ impl Worker {
             network: setup.network,
             replica: setup.replica,
             addresses: setup.addresses,
+            arbiters: setup.arbiters,
             scripts: setup.scripts,
             hunt: setup.hunt,
             events: setup.events,
@@ -300,16 +304,16 @@ impl Worker {
             Action::DropAddresses => self.addresses.order(address::Order::Drop).await,
             Action::Script(run) => self.script(run),
             Action::KillProcesses => self.hunt(),
-            Action::ArbiterRead | Action::ArbiterSwap { .. } => {
-                self.reporter.event(Event::Arbiter(ArbiterEvent::Unreachable)).await;
-            }
-            Action::AskReachable => self.reporter.event(Event::Reachable(false)).await,
+            Action::ArbiterRead => self.arbiters.ask(Question::Read),
+            Action::ArbiterSwap { expect, new } => self.arbiters.ask(Question::Swap { expect, new }),
+            Action::AskReachable => self.arbiters.ask(Question::Reachable),
             Action::Record(record) => self.events.record(&self.module, record.alarm, &record.text),
             Action::Answer(command, outcome) => self.reporter.tell(What::Answer(command, outcome)).await,
         }
     }
 
     async fn publish(&self, view: View, (gone, fenced): &(View, View)) {
+        self.arbiters.follow(&view);
         self.network.publish(&self.module, view);
         if let Some(stand_in) = self.network.stand_in(&self.module, gone.clone(), fenced.clone()) {
             self.replica.order(replica::Order::StandIn(stand_in)).await;

@@ -3,6 +3,7 @@
 //! Reading order: [`node`] (the owner loop and its seams), then the adapters around it.
 
 pub mod address;
+pub mod arbiter;
 pub mod audit;
 pub mod children;
 pub mod clock;

@@ -88,12 +88,6 @@ impl Module {
                 kind.as_str()
             ));
         }
-        if !self.spec.arbiter.is_empty() {
-            return Some(
-                "arbiters are not in this release: remove [[arbiter]] from module.toml and install it again"
-                    .to_owned(),
-            );
-        }
         if self.pair().is_none() {
             return Some(format!(
                 "a mirror module runs on two nodes and this one must be among them, but its nodes are: {}; \
@@ -148,7 +142,7 @@ impl Module {
                 spec::Isolation::Alone => config::Isolation::Alone,
                 spec::Isolation::Wait => config::Isolation::Wait,
             },
-            arbiter: ArbiterKind::None,
+            arbiter: self.arbiter_kind(),
             split_brain: match spec.split_brain.policy {
                 SplitBrainPolicy::Serving => config::SplitBrain::Serving,
                 SplitBrainPolicy::Manual => config::SplitBrain::Manual,
@@ -168,6 +162,17 @@ impl Module {
             rules: spec.rules().unwrap_or_default(),
             entropy,
             boot_id,
+        }
+    }
+
+    fn arbiter_kind(&self) -> ArbiterKind {
+        let arbiters = &self.spec.arbiter;
+        if arbiters.iter().any(|arbiter| arbiter.kind.is_lock()) {
+            ArbiterKind::Lock
+        } else if arbiters.is_empty() {
+            ArbiterKind::None
+        } else {
+            ArbiterKind::Reachability
         }
     }
 

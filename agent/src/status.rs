@@ -3,7 +3,7 @@
 use safe_failover::action::{Phase, State, Status};
 use safe_failover::hard::HardState;
 use safe_proto::module::{
-    self, AddressStatus, DataStatus, LanStatus, ModuleStatus, ReplicationStatus, ResyncStatus,
+    self, AddressStatus, ArbiterStatus, DataStatus, LanStatus, ModuleStatus, ReplicationStatus, ResyncStatus,
 };
 use safe_proto::replication::{Plan, Progress, StreamFigures};
 
@@ -24,6 +24,8 @@ pub struct Observed {
     pub addresses: Vec<AddressStatus>,
     /// Lans towards the other node, in order of their index.
     pub lans: Vec<LanStatus>,
+    /// Arbiters, in the order of the spec.
+    pub arbiters: Vec<ArbiterStatus>,
 }
 
 /// Status of a module whose core runs.
@@ -56,6 +58,7 @@ pub fn of_mirror(
     });
     status.addresses.clone_from(&observed.addresses);
     status.lans.clone_from(&observed.lans);
+    status.arbiters.clone_from(&observed.arbiters);
     status.restarts = hard.restarts;
     status
 }
@@ -78,6 +81,7 @@ pub fn of_idle(module: &Module, reason: &str) -> ModuleStatus {
         failover: if spec.failover { "on" } else { "off" }.to_owned(),
         restarts_max: spec.max_loop,
         version: module.label.version.clone(),
+        isolation: module.spec.isolation().unwrap_or_default().to_owned(),
         ..ModuleStatus::default()
     }
 }

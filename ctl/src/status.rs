@@ -103,6 +103,8 @@ pub(crate) struct Entry {
     pub(crate) checkers: Option<String>,
     pub(crate) restarts: Restarts,
     pub(crate) version: Option<String>,
+    /// What happens if every lan is cut.
+    pub(crate) isolation: Option<String>,
 }
 
 /// One copy.
@@ -168,6 +170,10 @@ pub(crate) struct Arbiter {
     pub(crate) name: String,
     pub(crate) kind: String,
     pub(crate) up: bool,
+    /// up, down or unknown.
+    pub(crate) state: Option<String>,
+    pub(crate) since: Moment,
+    pub(crate) why: Option<String>,
 }
 
 /// Automatic restarts.
@@ -216,13 +222,21 @@ impl From<wire::ModuleStatus> for Entry {
             arbiters: status
                 .arbiters
                 .into_iter()
-                .map(|one| Arbiter { name: one.name, kind: one.kind, up: one.up })
+                .map(|one| Arbiter {
+                    name: one.name,
+                    kind: one.kind,
+                    up: one.up,
+                    state: some(one.state),
+                    since: Moment(one.since_ms),
+                    why: some(one.why),
+                })
                 .collect(),
             boot: some(status.boot),
             failover: some(status.failover),
             checkers: None,
             restarts: Restarts { count: status.restarts, max: status.restarts_max },
             version: some(status.version),
+            isolation: some(status.isolation),
         }
     }
 }

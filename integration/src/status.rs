@@ -79,6 +79,9 @@ pub struct Status {
     /// Virtual addresses.
     #[serde(default)]
     pub addresses: Vec<Address>,
+    /// Arbiters.
+    #[serde(default)]
+    pub arbiters: Vec<Arbiter>,
 }
 
 impl Status {
@@ -139,6 +142,18 @@ pub struct Address {
     /// Present on this node.
     #[serde(default)]
     pub present: bool,
+}
+
+/// An arbiter.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Arbiter {
+    /// Name.
+    pub name: String,
+    /// up, down or unknown.
+    pub state: String,
+    /// Why, or what it holds.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 #[cfg(test)]

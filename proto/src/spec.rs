@@ -1,10 +1,11 @@
 //! What a module is: `module.toml`, as types.
 //!
 //! Reading order: this file (the whole), [`section`] (the tables with their keys and defaults), [`Finding`] (what is
-//! wrong with one), `read` (text to types), `check` (rules that serde cannot say), [`files`] (the directory around
+//! wrong with one), `read` (text to types), `check` (rules that serde cannot say), `isolation` (what a full isolation will do), [`files`] (the directory around
 //! it), `conflict` (two modules side by side).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ mod check;
 mod conflict;
 pub mod files;
 mod finding;
+mod isolation;
 pub mod label;
 mod prefix;
 pub mod quantity;
@@ -92,6 +94,10 @@ pub struct Surroundings<'a> {
     pub lans: Option<&'a [String]>,
     /// Paths of safed itself that no module may replicate, such as `/var/lib/safed`.
     pub own_paths: &'a [PathBuf],
+    /// Nodes of the cluster with one of their addresses each, once for each address; empty: not known.
+    pub addresses: &'a [(String, IpAddr)],
+    /// `HOST:PORT` of the witnesses that the cluster knows; none: not known (checked away from any cluster).
+    pub witnesses: Option<&'a [String]>,
 }
 
 impl ModuleSpec {

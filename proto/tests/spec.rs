@@ -138,8 +138,7 @@ force_timeout = "60s"
 PGDATA = "/srv/db"
 "#;
     let spec = parsed(text);
-    let messages = errors(&spec, Surroundings::default());
-    assert!(messages.len() == 1 && messages[0].contains("asks no arbiter yet"), "{messages:?}");
+    assert_eq!(errors(&spec, Surroundings::default()), Vec::<String>::new());
     let again = toml::to_string(&spec).expect("serialises");
     assert_eq!(parsed(&again), spec);
 }
@@ -179,7 +178,7 @@ fn wrong_syntax_and_missing_keys_are_told() {
 fn nodes_and_lans_must_be_known() {
     let nodes = ["n1".to_owned(), "n3".to_owned()];
     let lans = ["default".to_owned()];
-    let around = Surroundings { nodes: Some(&nodes), lans: Some(&lans), own_paths: &[] };
+    let around = Surroundings { nodes: Some(&nodes), lans: Some(&lans), ..Surroundings::default() };
     let spec = parsed(&format!("{SMALL}\n[heartbeat]\nlans = [\"defualt\"]\n"));
     let messages = errors(&spec, around);
     assert_eq!(messages.len(), 2, "{messages:#?}");
@@ -252,22 +251,53 @@ fn times_fit_together() {
 #[test]
 fn arbiters_and_environment() {
     for (text, part) in [
-        ("[[arbiter]]\nkind = \"witness\"\ntarget = \"w:9400\"", "would not be protected"),
+        ("[[arbiter]]\nkind = \"etcd\"\ntarget = \"http://e:2379\"", "would not be protected"),
         ("[[arbiter]]\nkind = \"tcp\"\ntarget = \"gw\"", "has no port"),
         ("[[arbiter]]\nkind = \"http\"\ntarget = \"gw\"", "not a URL"),
+        ("[[arbiter]]\nkind = \"http\"\ntarget = \"https://10.0.0.1/\"", "no https"),
+        ("[[arbiter]]\nkind = \"command\"\ntarget = \"true\"", "is not a command"),
+        ("[[arbiter]]\nkind = \"ping\"\ntarget = \"::1\"", "no machine beside the nodes"),
         ("[env]\nSAFE_NODE = \"x\"", "reserved"),
         ("[env]\n\"A-B\" = \"x\"", "cannot be a variable"),
         ("[[check]]\nkind = \"tcp\"\nname = \"a\"\ntarget = \"b:1\"\nwhen = \"pre\"", "runs before"),
     ] {
         let messages = errors(&parsed(&format!("{SMALL}\n{text}\n")), Surroundings::default());
-        let ours: Vec<_> =
-            messages.iter().filter(|message| !message.contains("asks no arbiter yet")).collect();
-        assert!(ours.len() == usize::from(part != "would not be protected"), "{text}: {messages:?}");
-        assert!(messages.iter().any(|message| message.contains(part)), "{text}: {messages:?}");
+        assert!(messages.len() == 1 && messages[0].contains(part), "{text}: {messages:?}");
     }
     let two = "\n[[arbiter]]\nkind = \"ping\"\ntarget = \"gw\"\n";
     let spec = parsed(&format!("{SMALL}{two}{two}"));
     assert_eq!(spec.arbiter_name(1).as_deref(), Some("ping-2"));
+}
+
+#[test]
+fn an_arbiter_is_a_third_machine() {
+    let of_nodes = [("n1".to_owned(), [10, 0, 0, 1].into()), ("n3".to_owned(), [10, 0, 0, 3].into())];
+    let witnesses = ["10.0.0.9:9403".to_owned()];
+    let around =
+        Surroundings { addresses: &of_nodes, witnesses: Some(&witnesses), ..Surroundings::default() };
+    let judged = |kind: &str, target: &str| {
+        let text = format!(
+            "{SMALL}\n[[address]]\nip = \"10.0.0.50/24\"\n[[arbiter]]\nkind = \"{kind}\"\ntarget = \"{target}\"\n"
+        );
+        errors(&parsed(&text), around)
+    };
+    for (kind, target, part) in [
+        ("ping", "10.0.0.1", "an address of node n1"),
+        ("tcp", "10.0.0.1:22", "an address of node n1"),
+        ("http", "http://10.0.0.1/x", "an address of node n1"),
+        ("http", "http://10.0.0.50:80", "a virtual address of this module"),
+        ("tcp", "[::1]:22", "no machine beside the nodes"),
+    ] {
+        let messages = judged(kind, target);
+        assert!(messages.len() == 1 && messages[0].contains(part), "{kind} {target}: {messages:?}");
+    }
+    // A node of the cluster that is none of the module.
+    for (kind, target) in [("ping", "10.0.0.3"), ("tcp", "[fd00::3]:22"), ("command", "check_gateway 1")] {
+        assert_eq!(judged(kind, target), Vec::<String>::new(), "{kind} {target}");
+    }
+    let two = "\n[[arbiter]]\nkind = \"etcd\"\ntarget = \"10.0.0.9:9403\"\n";
+    let messages = errors(&parsed(&format!("{SMALL}{two}{two}")), around);
+    assert!(messages.iter().any(|message| message.contains("each choose another node")), "{messages:?}");
 }
 
 #[test]
@@ -278,7 +308,8 @@ fn a_full_isolation_is_foretold() {
     let wait = warnings(&with("isolation = \"wait\""));
     assert!(wait.len() == 1 && wait[0].contains("nobody serves"), "{wait:?}");
     let pinged = warnings(&parsed(&format!("{SMALL}\n[[arbiter]]\nkind = \"ping\"\ntarget = \"gw\"\n")));
-    assert!(pinged.iter().any(|warning| warning.contains("excludes nothing")), "{pinged:?}");
+    assert!(pinged.iter().any(|warning| warning.contains("exclude nothing")), "{pinged:?}");
+    assert!(pinged.iter().any(|warning| warning.contains("am I the isolated one")), "{pinged:?}");
 }
 
 #[test]

@@ -81,6 +81,8 @@ impl Place {
             directories: Vec::new(),
             spare: std::collections::BTreeSet::new(),
         };
+        let reporter = Reporter { module: module(), runtime: 1, reports: report };
+        let events = Events::start(&paths).unwrap();
         let executor = Executor::start(Setup {
             module: module(),
             store: Box::new(Hanging(Mutex::new(ends))),
@@ -88,10 +90,11 @@ impl Place {
             network: Arc::new(Silence),
             replica: Replica::taken_by(replica_orders),
             addresses: Addresses::taken_by(address_orders),
+            arbiters: Arbiters::none("db", events.clone(), reporter.clone()),
             scripts: Arc::new(scripts),
             hunt,
-            events: Events::start(&paths).unwrap(),
-            reporter: Reporter { module: module(), runtime: 1, reports: report },
+            events,
+            reporter,
         });
         Self { executor, disk, replica, addresses, reports, _dir: dir }
     }

@@ -87,7 +87,14 @@ fn prepare(
     }
     let names: Vec<String> = membership.nodes.iter().map(|member| member.name.clone()).collect();
     let own = ground.context.paths.own();
-    let around = Surroundings { nodes: Some(&names), lans: Some(&membership.lans), own_paths: &own };
+    let addresses = membership.addresses();
+    let around = Surroundings {
+        nodes: Some(&names),
+        lans: Some(&membership.lans),
+        own_paths: &own,
+        addresses: &addresses,
+        witnesses: None,
+    };
     let spec = module::check(&install.name, &install.files, around, others).map_err(Refusal::Invalid)?;
     let nodes = spec.nodes_in(&names, &membership.node);
     if !nodes.contains(&membership.node) {

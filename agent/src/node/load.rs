@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::boot::{self, Start};
 use super::{Context, Membership, Network, Report, Reporter};
 use crate::address::{self, Addresses, Netlink};
+use crate::arbiter::{self, Arbiters};
 use crate::children::Children;
 use crate::execute::{self, Executor};
 use crate::module::{Module, Pair};
@@ -145,6 +146,12 @@ async fn assemble(
         network: Arc::clone(&ground.network),
         replica: replica.clone(),
         addresses: addresses.clone(),
+        arbiters: Arbiters::keep(arbiter::Setup {
+            module: Arc::clone(&module),
+            children: ground.children.clone(),
+            events: ground.context.events.clone(),
+            reporter: reporter.clone(),
+        }),
         scripts: Arc::new(scripts(ground, &module)),
         hunt: hunt(&module),
         events: ground.context.events.clone(),

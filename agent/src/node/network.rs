@@ -35,6 +35,18 @@ pub struct Membership {
     pub heartbeat_key: [u8; 32],
 }
 
+impl Membership {
+    /// Every node with each of its addresses.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(String, IpAddr)> {
+        let of = |member: &Member| {
+            let name = member.name.clone();
+            member.addresses.values().map(move |ip| (name.clone(), *ip)).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of).collect()
+    }
+}
+
 /// A node of the cluster.
 #[derive(Debug, Clone)]
 pub struct Member {

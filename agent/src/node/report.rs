@@ -2,7 +2,7 @@
 
 use safe_failover::Event;
 use safe_failover::event::Command;
-use safe_proto::module::AddressStatus;
+use safe_proto::module::{AddressStatus, ArbiterStatus};
 use safe_proto::replication::{Progress, StreamFigures};
 use tokio::sync::mpsc;
 
@@ -30,6 +30,8 @@ pub enum What {
     Figures(StreamFigures),
     /// Addresses of the module, as they are now on this node.
     Addresses(Vec<AddressStatus>),
+    /// What is known of the module's arbiters.
+    Arbiters(Vec<ArbiterStatus>),
     /// The peer's replicator says that its agent is back.
     PeerAgentBack,
     /// A command ended.

@@ -128,6 +128,7 @@ impl Runtime {
             }
             What::Figures(figures) => self.observed.figures = Some(figures),
             What::Addresses(addresses) => self.observed.addresses = addresses,
+            What::Arbiters(arbiters) => self.observed.arbiters = arbiters,
             What::PeerAgentBack => {
                 // Said late, the opposite may have hidden what the agent itself has said since.
                 if let Some(view) = self.heard.clone() {

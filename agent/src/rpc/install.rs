@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{Desk, refuse, validate};
 use crate::cluster::{ClusterError, Joined};
-use crate::node::Install;
+use crate::node::{Install, Network as _};
 use crate::peer::catch_up::files_to_wire;
 use crate::peer::nodes::bounded;
 use crate::peer::versions::SPOKEN;
@@ -31,11 +31,7 @@ pub(super) async fn judge(
     name: &str,
     module: ModuleFiles,
 ) -> Result<(Vec<Finding>, Option<ModuleSpec>), Status> {
-    let (nodes, lans) = desk.cluster.joined().map_or((None, None), |joined| {
-        let settings = &joined.held.settings;
-        let names: Vec<String> = settings.nodes.iter().map(|node| node.name.clone()).collect();
-        (Some(names), Some(settings.lans.clone()))
-    });
+    let membership = desk.cluster.membership().borrow().clone();
     let (paths, name) = (desk.context.paths.clone(), name.to_owned());
     super::blocking(move || {
         let mut findings = files::check(&module);
@@ -47,7 +43,17 @@ pub(super) async fn judge(
             }
         };
         let own_paths: Vec<PathBuf> = paths.own();
-        let around = Surroundings { nodes: nodes.as_deref(), lans: lans.as_deref(), own_paths: &own_paths };
+        let names: Option<Vec<String>> = membership
+            .as_ref()
+            .map(|membership| membership.nodes.iter().map(|node| node.name.clone()).collect());
+        let addresses = membership.as_ref().map(|membership| membership.addresses()).unwrap_or_default();
+        let around = Surroundings {
+            nodes: names.as_deref(),
+            lans: membership.as_ref().map(|membership| membership.lans.as_slice()),
+            own_paths: &own_paths,
+            addresses: &addresses,
+            witnesses: None,
+        };
         findings.extend(spec.validate(around));
         let name = if name.is_empty() { spec.module.name.clone() } else { name };
         for other in spec_store::installed(&paths).unwrap_or_default() {

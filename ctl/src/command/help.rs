@@ -22,7 +22,7 @@ struct Page {
 }
 
 /// In the order of reading.
-const PAGES: [Page; 7] = [
+const PAGES: [Page; 8] = [
     Page { topic: "start", about: "two nodes in five minutes", text: include_str!("../../guide/start.md") },
     Page { topic: "concepts", about: "words, states, phases", text: include_str!("../../guide/concepts.md") },
     Page {
@@ -39,6 +39,11 @@ const PAGES: [Page; 7] = [
         topic: "isolation",
         about: "isolation and split brain in plain words",
         text: include_str!("../../guide/isolation.md"),
+    },
+    Page {
+        topic: "arbiters",
+        about: "third parties that decide who serves; witnesses",
+        text: include_str!("../../guide/arbiters.md"),
     },
     Page { topic: "json", about: "field names of -o json", text: include_str!("../../guide/json.md") },
     Page {

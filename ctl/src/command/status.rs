@@ -54,7 +54,7 @@ fn table(entries: &[Entry]) -> Table {
     if entries.is_empty() {
         table.below("No module is installed. Next: safectl module install DIR");
     }
-    for line in both_serve(entries) {
+    for line in both_serve(entries).into_iter().chain(isolation(entries)) {
         table.below(line);
     }
     table
@@ -110,6 +110,25 @@ fn notes(table: &mut Table, entry: &Entry) {
     if let Some(hint) = &entry.hint {
         table.note(format!("type: {hint}"));
     }
+    for arbiter in entry.arbiters.iter().filter(|arbiter| arbiter.state.as_deref() == Some("down")) {
+        let why = arbiter.why.as_deref().unwrap_or("it does not answer");
+        table.note(format!("▲ arbiter {}: {why}", arbiter.name));
+    }
+}
+
+/// Once for each module: what nobody should learn on the day.
+fn isolation(entries: &[Entry]) -> Vec<String> {
+    let mut last = "";
+    let mut lines = Vec::new();
+    for entry in entries {
+        if let Some(isolation) = &entry.isolation
+            && entry.module != last
+        {
+            last = &entry.module;
+            lines.push(format!("{}: {isolation}", entry.module));
+        }
+    }
+    lines
 }
 
 fn progress(resync: &Resync) -> String {

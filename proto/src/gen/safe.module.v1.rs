@@ -256,6 +256,9 @@ pub struct ModuleStatus {
     /// Version of the module on this node.
     #[prost(string, tag = "19")]
     pub version: ::prost::alloc::string::String,
+    /// What happens if every lan is cut, in one sentence; empty: not a mirror module.
+    #[prost(string, tag = "24")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// Data of one copy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -355,6 +358,15 @@ pub struct ArbiterStatus {
     /// It answered when last asked.
     #[prost(bool, tag = "3")]
     pub up: bool,
+    /// up, down, or unknown: not asked yet.
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// Unix milliseconds since when it is in this state; 0: unknown.
+    #[prost(int64, tag = "5")]
+    pub since_ms: i64,
+    /// Why it is down, or what it holds, in one sentence; may be empty.
+    #[prost(string, tag = "6")]
+    pub why: ::prost::alloc::string::String,
 }
 /// Asking for events.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

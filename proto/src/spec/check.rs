@@ -2,6 +2,7 @@
 
 use super::{FILE, Finding, ModuleSpec, Surroundings};
 
+mod arbiters;
 mod directories;
 mod members;
 mod network;
@@ -18,6 +19,7 @@ pub(super) fn check(spec: &ModuleSpec, around: Surroundings<'_>) -> Vec<Finding>
     timing::check(&mut report);
     directories::check(&mut report, around.own_paths);
     network::check(&mut report, around);
+    arbiters::check(&mut report, around);
     watching::check(&mut report);
     release::check(&mut report);
     report.findings.sort_by_key(|finding| finding.line);

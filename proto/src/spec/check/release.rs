@@ -1,7 +1,7 @@
 //! What the form allows and this release does not carry out. A protection that does not protect must not pass
 //! silently: what safety depends on is refused, the rest is said.
 
-use super::super::{Ack, BandwidthLimit, Isolation, Kind, Sync};
+use super::super::{Ack, ArbiterKind, BandwidthLimit, Isolation, Kind, Sync};
 use super::Report;
 
 pub(super) fn check(report: &mut Report<'_>) {
@@ -13,11 +13,7 @@ pub(super) fn check(report: &mut Report<'_>) {
         );
         report.warning("module.kind", message);
     }
-    for index in 0..spec.arbiter.len() {
-        let message = "this release asks no arbiter yet, so that the module would not be protected by it; leave [[arbiter]] out \
-                       and choose what a full isolation does: isolation = \"alone\" or \"wait\"";
-        report.error(&format!("arbiter.{index}"), message);
-    }
+    arbiters(report);
     let unused = [("process", spec.process.len()), ("check", spec.check.len())];
     for (key, _) in unused.iter().filter(|(_, len)| *len > 0) {
         report.warning(key, format!("this release reads [[{key}]] but does not act on it yet"));
@@ -51,5 +47,24 @@ pub(super) fn check(report: &mut Report<'_>) {
             "replication.bandwidth_limit",
             "this release does not limit the bandwidth of a resync yet",
         );
+    }
+}
+
+fn arbiters(report: &mut Report<'_>) {
+    for (index, arbiter) in report.spec.arbiter.iter().enumerate() {
+        match arbiter.kind {
+            ArbiterKind::Witness | ArbiterKind::Etcd | ArbiterKind::Kubernetes => report.error(
+                &format!("arbiter.{index}.kind"),
+                format!(
+                    "this release does not ask {} yet, so that the module would not be protected by it",
+                    arbiter.kind.as_str()
+                ),
+            ),
+            ArbiterKind::Http if arbiter.target.starts_with("https://") => report.error(
+                &format!("arbiter.{index}.target"),
+                "this release speaks no https to an arbiter yet; use http://, or kind = \"tcp\"",
+            ),
+            ArbiterKind::Ping | ArbiterKind::Tcp | ArbiterKind::Http | ArbiterKind::Command => {}
+        }
     }
 }

@@ -1,0 +1,205 @@
+//! Arbiters: the opinion of a third party, asked when nothing is heard from the other node.
+//!
+//! Every arbiter is asked every ten seconds, for people ([`board`]). A decision uses only what is asked anew at the loss,
+//! with a deadline that leaves time to act on it; the core is answered by an event. Reading order: this file, [`probe`]
+//! (what only answers whether it is there), [`board`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use safe_failover::Event;
+use safe_failover::event::ArbiterEvent;
+use safe_failover::lineage::LineageId;
+use safe_failover::view::View;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::children::Children;
+use crate::events::Events;
+use crate::module::Module;
+use crate::node::Reporter;
+
+mod board;
+mod command;
+mod host;
+mod http;
+mod ping;
+mod probe;
+
+use board::Board;
+use probe::Probe;
+
+/// Between two questions while all is well.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// For an answer then.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the arbiters of a module need.
+pub struct Setup {
+    /// The module.
+    pub module: Arc<Module>,
+    /// Where children are entered.
+    pub children: Children,
+    /// The record of events.
+    pub events: Events,
+    /// The owner loop.
+    pub reporter: Reporter,
+}
+
+/// What the core asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Does any reachability arbiter answer?
+    Reachable,
+    /// What does the lock arbiter's record say?
+    Read,
+    /// Compare the record, and set it.
+    Swap {
+        /// What it must be; none: absent.
+        expect: Option<LineageId>,
+        /// What it shall be.
+        new: LineageId,
+    },
+}
+
+/// The arbiters of one module. Everything ends when the last copy is dropped.
+#[derive(Debug, Clone)]
+pub struct Arbiters(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Those that only say whether they are there.
+    probes: Arc<Vec<Asked>>,
+    reporter: Reporter,
+    /// For an answer at a loss.
+    patience: Duration,
+    /// A question goes on: its answer answers another one, too.
+    asking: Arc<AtomicBool>,
+    board: Board,
+    /// The core has begun.
+    begun: AtomicBool,
+    _end: DropGuard,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Asked {
+    board: Board,
+    /// Its place on the board.
+    place: usize,
+    probe: Probe,
+}
+
+impl Asked {
+    /// One question; what came of it is seen on the board.
+    async fn ask(&self, patience: Duration) -> bool {
+        let answer = self.probe.ask(patience).await;
+        self.board.note(self.place, answer.as_ref().map(|()| "").map_err(String::as_str));
+        answer.is_ok()
+    }
+
+    async fn watch(&self) {
+        loop {
+            self.probe.resolve(PATIENCE).await;
+            self.ask(PATIENCE).await;
+            tokio::time::sleep(jittered(INTERVAL)).await;
+        }
+    }
+}
+
+impl Arbiters {
+    /// Starts to watch them.
+    #[must_use]
+    pub fn keep(setup: Setup) -> Self {
+        let Setup { module, children, events, reporter } = setup;
+        let end = CancellationToken::new();
+        let shown = board::unknown(&module.spec);
+        let board = Board::start(&module.name, shown, events, reporter.clone(), end.clone());
+        let asked = |place: usize| {
+            let probe = Probe::of(&module, &children, &module.spec.arbiter[place])?;
+            Some(Asked { board: board.clone(), place, probe })
+        };
+        let probes: Vec<Asked> = (0..module.spec.arbiter.len()).filter_map(asked).collect();
+        let probes = Arc::new(probes);
+        for index in 0..probes.len() {
+            let (probes, end) = (Arc::clone(&probes), end.clone());
+            tokio::spawn(async move { end.run_until_cancelled(probes[index].watch()).await });
+        }
+        Self(Arc::new(Inner {
+            probes,
+            reporter,
+            // The loss is noticed at 1.0 of the timeout; what reaches nobody is not to be taken for the service much
+            // longer.
+            patience: module.spec.heartbeat.timeout * 3 / 10,
+            asking: Arc::default(),
+            board,
+            begun: AtomicBool::new(false),
+            _end: end.drop_guard(),
+        }))
+    }
+
+    /// Of a module that has none.
+    #[must_use]
+    pub fn none(module: &str, events: Events, reporter: Reporter) -> Self {
+        let end = CancellationToken::new();
+        Self(Arc::new(Inner {
+            probes: Arc::default(),
+            board: Board::start(module, Vec::new(), events, reporter.clone(), end.clone()),
+            reporter,
+            patience: Duration::ZERO,
+            asking: Arc::default(),
+            begun: AtomicBool::new(false),
+            _end: end.drop_guard(),
+        }))
+    }
+
+    /// Asks; never waits. The answer comes as an event.
+    pub fn ask(&self, question: Question) {
+        match question {
+            Question::Reachable => self.ask_reachable(),
+            Question::Read | Question::Swap { .. } => {
+                let reporter = self.0.reporter.clone();
+                tokio::spawn(async move {
+                    reporter.event(Event::Arbiter(ArbiterEvent::Unreachable)).await;
+                });
+            }
+        }
+    }
+
+    /// This node says so of itself.
+    pub fn follow(&self, _view: &View) {
+        if !self.0.begun.swap(true, Ordering::Relaxed) {
+            // What was known before nobody kept.
+            self.0.board.again();
+        }
+    }
+
+    /// Yes as soon as one answers; no when the time of all is over.
+    fn ask_reachable(&self) {
+        if self.0.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (probes, reporter) = (Arc::clone(&self.0.probes), self.0.reporter.clone());
+        let (asking, patience) = (Arc::clone(&self.0.asking), self.0.patience);
+        tokio::spawn(async move {
+            let mut answers: FuturesUnordered<_> = probes.iter().map(|one| one.ask(patience)).collect();
+            let mut reachable = false;
+            while let Some(answers) = answers.next().await {
+                reachable = answers;
+                if reachable {
+                    break;
+                }
+            }
+            asking.store(false, Ordering::Release);
+            reporter.event(Event::Reachable(reachable)).await;
+        });
+    }
+}
+
+/// Up to a fifth more or less: many modules are not to ask at the same instant.
+fn jittered(time: Duration) -> Duration {
+    let [random] = crate::random::bytes::<1>();
+    time * 4 / 5 + time * 2 / 5 * u32::from(random) / 255
+}
