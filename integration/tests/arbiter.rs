@@ -1,5 +1,7 @@
 //! S8: every lan between the nodes is cut, and a third machine is asked who shall serve.
 
+use std::time::Duration;
+
 use safe_integration::cluster::SOON;
 use safe_integration::error::Result;
 use safe_integration::eventually::{eventually, throughout};
@@ -13,8 +15,8 @@ const FILES: &str = "/srv/data/files";
 /// Number of the third machine on the production network.
 const THIRD: u8 = 200;
 
-/// Longer than the heartbeat timeout with everything that may be asked after it.
-const A_WHILE: std::time::Duration = std::time::Duration::from_secs(6);
+/// Longer than the heartbeat timeout: begun when the first node serves alone, it ends after the second has had its turn.
+const A_WHILE: Duration = Duration::from_millis(3500);
 
 fn module(arbiter: &str) -> Module {
     Module::mirror("files").replicate(FILES).section(arbiter)
@@ -77,12 +79,6 @@ fn the_one_that_reaches_the_gateway_serves() -> Result<()> {
         tree::assert_equal(&c, FILES)?;
         assert_eq!(loser.shell(&format!("cat {FILES}/who"))?, winner.name);
     }
-    // A gateway that is gone disturbs nobody who hears the other node.
-    gateway.power_off()?;
-    shown(&c, "down")?;
-    c.wait_pair("files", "n1")?;
-    c.node(0).safectl("swap files")?;
-    c.wait_pair("files", "n2")?;
     c.finish()
 }
 
