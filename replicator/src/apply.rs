@@ -20,6 +20,7 @@ use safe_replication::order::{Order, Ticket};
 use crate::backing::{Backing, errno};
 use crate::carry::{Objects as _, carry_out};
 use crate::change::{changes, places};
+use crate::crash;
 use crate::knowledge::Knowledge;
 use crate::linux::handle::magic_path;
 use crate::node::Nodes;
@@ -224,7 +225,9 @@ impl Shared {
             self.inner.lock().uncertain.insert(number, changes);
         }
         let lap = self.stopwatch.begin();
+        crash::point("arrived");
         let result = self.carry_out(number, op).and_then(|()| self.make_durable(op));
+        crash::point("applied");
         drop(lap);
         if let Err(error) = result {
             tracing::warn!(%error, ?op, "cannot carry out an operation of the other node");

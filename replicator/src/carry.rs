@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use safe_replication::op::{Allocation, Number, ObjectId, Op, RenameMode, Timestamp};
 
 use crate::backing::{Backing, Found, MARKER, Root, attributes, open_name};
+use crate::crash;
 use crate::linux::handle::magic_path;
 
 /// How operations find the objects that they name by id.
@@ -150,14 +151,16 @@ fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     };
     let directory = objects.path(*parent)?;
     let root = objects.root(*parent)?;
-    if name.is_empty() {
+    if name.is_empty() && mode & libc::S_IFMT == libc::S_IFREG {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&*directory, c".", flags, Mode::from_raw_mode(mode & 0o7777))?;
         dress(file.as_fd(), op)?;
         let found = root.identify(rustix::io::fcntl_dupfd_cloexec(&file, 0)?)?;
         return objects.bound(*id, found, Some(file), (*parent, name));
     }
+    single(name)?;
     let file = make(directory.as_fd(), name, *mode, *rdev, target)?;
+    crash::point("halfway");
     let finish = || -> Result<(), Errno> {
         let path = open_name(directory.as_fd(), name, OFlags::PATH)?;
         dress(path.as_fd(), op)?;
@@ -189,6 +192,12 @@ fn dress(path: BorrowedFd<'_>, op: &Op) -> Result<(), Errno> {
     set_times(path, Some(*time), Some(*time))
 }
 
+/// One name, not a path: what is decoded from the network is checked before, and here once more, where it matters.
+fn single(name: &[u8]) -> Result<(), Errno> {
+    let plain = !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
+    if plain { Ok(()) } else { Err(Errno::INVAL) }
+}
+
 /// Makes the object; a regular file is left open.
 fn make(
     directory: BorrowedFd<'_>,
@@ -217,16 +226,20 @@ fn make(
 fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     match op {
         Op::Unlink { parent, name, id, directory, time } => {
+            single(name)?;
             let parent_path = objects.path(*parent)?;
             if *id != ObjectId::NONE {
                 objects.pin(*id)?;
             }
             let flags = if *directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(&*parent_path, name.as_ref(), flags)?;
+            crash::point("halfway");
             objects.renamed(*id, Some((*parent, name)), None);
             stamp(objects, *parent, number, parent_path.as_fd(), *time)
         }
         Op::Rename { parent, name, new_parent, new_name, how, id, replaced, time } => {
+            single(name)?;
+            single(new_name)?;
             let (from, to) = (objects.path(*parent)?, objects.path(*new_parent)?);
             let exchange = *how == RenameMode::Exchange;
             if *replaced != ObjectId::NONE && !exchange {
@@ -238,6 +251,7 @@ fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
                 RenameMode::Exchange => RenameFlags::EXCHANGE,
             };
             rustix::fs::renameat_with(&*from, name.as_ref(), &*to, new_name.as_ref(), flags)?;
+            crash::point("halfway");
             let (old, new) = ((*parent, name), (*new_parent, new_name));
             objects.renamed(*replaced, Some(new), exchange.then_some(old));
             objects.renamed(*id, Some(old), Some(new));
@@ -245,8 +259,10 @@ fn names(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
             stamp(objects, *new_parent, number, to.as_fd(), *time)
         }
         Op::Link { id, parent, name, time } => {
+            single(name)?;
             let (object, directory) = (objects.path(*id)?, objects.path(*parent)?);
             rustix::fs::linkat(&*object, c"", &*directory, name.as_ref(), AtFlags::EMPTY_PATH)?;
+            crash::point("halfway");
             objects.renamed(*id, None, Some((*parent, name)));
             stamp(objects, *parent, number, directory.as_fd(), *time)
         }
@@ -379,6 +395,7 @@ fn after_data(
     time: Timestamp,
     mode: Option<u32>,
 ) -> Result<(), Errno> {
+    crash::point("halfway");
     if let Some(mode) = mode {
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?;
     }

@@ -13,6 +13,7 @@ pub mod carry;
 pub mod change;
 pub mod clock;
 pub mod control;
+pub mod crash;
 pub mod exclude;
 pub mod fds;
 pub mod fence;

@@ -13,6 +13,7 @@ use safe_replication::op::{Number, ObjectId, Op};
 use crate::backing::{attributes, errno, mode_of};
 use crate::carry::carry_out;
 use crate::change::{changes, places};
+use crate::crash;
 use crate::fuse::caller::Caller;
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};
@@ -180,7 +181,9 @@ impl Engine {
         }
         self.mark(&changes)?;
         self.mark(&self.unseen(&op))?;
+        crash::point("marked");
         self.carry_out_alone(&op)?;
+        crash::point("alone");
         if let Some(lineage) = self.state.first_alone() {
             self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
         }
@@ -191,19 +194,23 @@ impl Engine {
     fn synchronously(&self, session: &Arc<Session>, op: &Op, changes: &[Change]) -> Attempt {
         let sent =
             without_unbound(op, |id| self.nodes.get(id).is_ok_and(|node| self.is_bound(session, &node)));
+        crash::point("decided");
         let Ok((number, waiter)) = session.send(&sent, changes) else { return Attempt::Again };
+        crash::point("sent");
         let remote = match waiter.wait() {
             Ok(_) => Ok(()),
             Err(Failure::Refused(code)) => Err(Errno::from_raw_os_error(code)),
             // It may have been done there or not; the end of the session sees to the marks.
             Err(Failure::Lost(_)) => return Attempt::Again,
         };
+        crash::point("acknowledged");
         let stamp = Number(session.serial << SERIAL | number.0);
         let local = match remote {
             // Part of the content may have been written there.
             Err(error) if op.may_end_halfway() => Err(error),
             _ => self.carry_out(stamp, op),
         };
+        crash::point("carried-out");
         if local == remote && (local.is_ok() || !op.may_end_halfway()) {
             session.carried_out(number);
             if let Op::Create { id, .. } = op

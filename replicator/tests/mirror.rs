@@ -22,14 +22,20 @@ mod catch_up;
 mod certificates;
 #[path = "mirror/conformance.rs"]
 mod conformance;
+#[path = "mirror/crash.rs"]
+mod crash;
 #[path = "mirror/everyday.rs"]
 mod everyday;
 #[path = "mirror/fence.rs"]
 mod fence;
+#[path = "mirror/model.rs"]
+mod model;
 #[path = "mirror/node.rs"]
 mod node;
 #[path = "mirror/pair.rs"]
 mod pair;
+#[path = "mirror/programs.rs"]
+mod programs;
 #[path = "resync/random.rs"]
 mod random;
 #[path = "mirror/refused.rs"]

@@ -158,8 +158,8 @@ fn write_until(writers: &Mutex<Vec<Writer>>, root: &Path, stop: &AtomicBool, ste
 }
 
 /// What an agent does when its peer comes back: the session, then the journal is forgotten.
-fn repair(pair: &mut Pair, session: u64) {
-    pair.session(session, Plan::Full);
+pub(crate) fn repair(pair: &mut Pair, session: u64, plan: Plan) {
+    pair.session(session, plan);
     pair.a.order(Order::ClearJournal(ClearJournal {}));
     pair.a.expect("Cleared", |report| matches!(report, Report::Cleared(_)).then_some(()));
     pair.a.order(Order::Unsettle(Unsettle {}));
@@ -199,7 +199,7 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
             some(100);
             pair.b.start();
             pair.b.examine(&[1]);
-            repair(&mut pair, 10 * round);
+            repair(&mut pair, 10 * round, Plan::Full);
             some(50);
         });
         if primary {
@@ -210,7 +210,7 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
             pair.a.start();
             pair.a.examine(&[1]);
             std::mem::swap(&mut pair.a, &mut pair.b);
-            repair(&mut pair, 10 * round);
+            repair(&mut pair, 10 * round, Plan::Full);
         } else {
             writers.lock().unwrap().iter_mut().for_each(|writer| writer.check(&pair.a.data));
         }

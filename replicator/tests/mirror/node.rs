@@ -116,6 +116,8 @@ impl Node {
 
     /// Starts the process and attaches.
     pub(crate) fn start(&mut self) {
+        // It was for the process before.
+        let _absent = std::fs::remove_file(self.crash_file());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
         let mut words: Vec<std::ffi::OsString> = self.through.iter().map(Into::into).collect();
         words.push(program());
@@ -127,6 +129,7 @@ impl Node {
                 "--log",
                 &format!("debug,h2=info,hyper=info,tonic=info,rustls=info{}", self.log_also),
             ])
+            .env("SAFE_CRASH_FILE", self.crash_file())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -240,6 +243,15 @@ impl Node {
         panic!("{}: no {what}; seen {:?}\n{}", self.name, self.seen, self.log());
     }
 
+    /// A path of the files below the mount: through the descriptor by which the replicator itself has them.
+    pub(crate) fn below(&self) -> PathBuf {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let mut found = descriptors.map(|entry| entry.unwrap().path());
+        let found = found.find(|path| std::fs::read_link(path).is_ok_and(|target| target == self.data));
+        // What is linked, not the link.
+        found.expect("it has them open").join(".")
+    }
+
     /// Gives the replicator a duplicate of a heartbeat socket.
     pub(crate) fn pass_heartbeat_socket(&self, lan: u8, socket: &std::net::UdpSocket) {
         let agent = connect_fds(&self.place.join("fds.sock")).unwrap();
@@ -297,6 +309,20 @@ impl Node {
         self.order(Order::OpenJournal(lineage(id)));
         self.expect("JournalOpen", |report| matches!(report, Report::JournalOpen(_)).then_some(()));
         self.order(Order::Settle(lineage(id)));
+    }
+
+    /// Names the point at which the process kills itself; see the crate's `crash`.
+    pub(crate) fn crash_file(&self) -> PathBuf {
+        self.place.join("crash")
+    }
+
+    /// The process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     pub(crate) fn kill(&mut self) {
