@@ -117,6 +117,11 @@ impl Fake {
             }
             Command::Stop(_) if self.behaviour == "stubborn" => Vec::new(),
             Command::Stop(_) => vec![Report::Stopped(Stopped {})],
+            Command::Resume(_) => {
+                state.mounted = true;
+                let (knows_inflight, connections) = (true, Vec::new());
+                vec![Report::Resumed(safe_proto::replication::Resumed { knows_inflight, connections })]
+            }
             Command::StandIn(_) | Command::PeerContact(_) => Vec::new(),
         }
     }
@@ -147,6 +152,8 @@ fn introduce(state: &mut State) -> Adopted {
         copy: Copy::Known.into(),
         knows_inflight: true,
         contact_boottime_ns: 0,
+        accept: Vec::new(),
+        connections: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use safe_failover::action::ReplicatorCommand;
 use safe_failover::event::{Adopted, ReplicatorEvent};
+use safe_failover::lineage::LineageId;
 use safe_failover::{Event, Time};
 use safe_proto::replication::attach_request::Command;
 use safe_proto::replication::{AttachRequest, AttachResponse, PeerContact};
@@ -22,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 mod attach;
 mod convert;
 mod fds;
+mod kept;
 mod mount;
 mod process;
 mod resync;
 
 use attach::Attached;
 use convert::{Malformed, Reported};
+use fds::Packet;
+use kept::Kept;
 use process::Process;
 
 use crate::children::Children;
@@ -136,6 +140,14 @@ impl Replica {
             pid: Arc::clone(&pid),
             stand_in: None,
             peer_agent_gone: false,
+            kept: Kept::default(),
+            connections: Vec::new(),
+            mounted: false,
+            changing: false,
+            accept: Vec::new(),
+            born: clock::now(),
+            deaths: 0,
+            reviving: false,
         };
         let adopted = keeper.adopt().await;
         let ended = CancellationToken::new();
@@ -187,13 +199,29 @@ struct Keeper {
     stand_in: Option<StandIn>,
     /// What was last said of the peer's agent.
     peer_agent_gone: bool,
+    /// What its mounts would end with.
+    kept: Kept,
+    /// FUSE connections while mounted.
+    connections: Vec<u64>,
+    /// Its directories are mounted.
+    mounted: bool,
+    /// It was told to mount, unmount or fence, and has not answered.
+    changing: bool,
+    /// Lineages that its journal and markers may be of.
+    accept: Vec<LineageId>,
+    /// When the process was attached.
+    born: Time,
+    /// How many died, one after the other, before they came to anything.
+    deaths: u32,
+    /// Another process is being started in the place of one that died.
+    reviving: bool,
 }
 
 /// One thing that happened to the keeper.
 enum Step {
     Order(Order),
     Response(Result<Option<AttachResponse>, tonic::Status>),
-    Descriptor(io::Result<(u8, OwnedFd)>),
+    Descriptor(io::Result<Packet>),
     Contact(Time),
     /// Nothing to do after all.
     Idle,
@@ -241,18 +269,47 @@ impl Keeper {
         match order {
             Order::Command(ReplicatorCommand::Start { accept }) => self.start(accept).await,
             Order::Command(ReplicatorCommand::Stop) => self.stop().await,
-            Order::Command(ReplicatorCommand::Kill) => self.bury("it was told to die").await,
-            Order::Command(command) => self.command(&command).await,
+            Order::Command(ReplicatorCommand::Kill) => self.give_up("it was told to die").await,
+            Order::Command(command) => {
+                self.note_command(&command);
+                self.command(&command).await;
+            }
             Order::Early(ReplicatorCommand::Kill) => {
                 self.note(true, "the replicator is killed");
                 self.end_process().await;
             }
-            Order::Early(command) => self.fence_early(&command).await,
+            Order::Early(command) => {
+                self.note_command(&command);
+                self.fence_early(&command).await;
+            }
             Order::Stream(socket) => self.pass(b"S", &socket).await,
             Order::StandIn(stand_in) => {
                 self.stand_in = Some(stand_in);
                 self.send_stand_in().await;
             }
+        }
+    }
+
+    /// What must be known of a replicator that dies.
+    fn note_command(&mut self, command: &ReplicatorCommand) {
+        match command {
+            ReplicatorCommand::OpenJournal(id) | ReplicatorCommand::Mark(id) => {
+                if !self.accept.contains(id) {
+                    self.accept.push(*id);
+                }
+            }
+            ReplicatorCommand::Mount | ReplicatorCommand::Unmount(_) | ReplicatorCommand::Fence => {
+                self.changing = true;
+            }
+            ReplicatorCommand::Start { .. }
+            | ReplicatorCommand::Join { .. }
+            | ReplicatorCommand::Leave(_)
+            | ReplicatorCommand::Turn(..)
+            | ReplicatorCommand::Settle(_)
+            | ReplicatorCommand::Unsettle
+            | ReplicatorCommand::ClearJournal
+            | ReplicatorCommand::Stop
+            | ReplicatorCommand::Kill => {}
         }
     }
 
@@ -321,20 +378,27 @@ impl Keeper {
                     event,
                     ReplicatorEvent::Unmounted | ReplicatorEvent::Aborted | ReplicatorEvent::Fenced
                 );
-                if let Some(attached) = self.attached.as_mut().filter(|_| unmounted) {
-                    attached.kept.clear();
-                    attached.connections.clear();
-                    if event == ReplicatorEvent::Fenced && attached.unreported > 0 {
-                        attached.unreported -= 1;
-                        return;
-                    }
+                if unmounted {
+                    self.not_mounted();
+                }
+                if event == ReplicatorEvent::Fenced
+                    && let Some(attached) = &mut self.attached
+                    && attached.unreported > 0
+                {
+                    attached.unreported -= 1;
+                    return;
+                }
+                if unmounted || matches!(event, ReplicatorEvent::MountFailed(_)) {
+                    self.changing = false;
+                }
+                if matches!(event, ReplicatorEvent::InStep(_)) {
+                    self.deaths = 0;
                 }
                 self.report(event).await;
             }
             Reported::Mounted(connections) => {
-                if let Some(attached) = &mut self.attached {
-                    attached.connections = connections;
-                }
+                self.connections = connections;
+                (self.mounted, self.changing) = (true, false);
                 self.report(ReplicatorEvent::Mounted).await;
             }
             Reported::Lost(session, reason) => {
@@ -356,6 +420,7 @@ impl Keeper {
             Reported::PeerFenced => {
                 self.note(true, "the other node's replicator fenced itself: its safed is gone")
             }
+            Reported::Resumed => self.bury("it went on with what nobody left it").await,
             Reported::Adopted => self.bury("it introduced itself twice").await,
         }
     }
@@ -382,16 +447,22 @@ impl Keeper {
         }
     }
 
-    async fn descriptor(&mut self, descriptor: io::Result<(u8, OwnedFd)>) {
-        match descriptor {
-            Ok((b'F', fd)) => {
-                if let Some(attached) = &mut self.attached {
-                    attached.kept.push(fd);
+    async fn descriptor(&mut self, packet: io::Result<Packet>) {
+        match packet {
+            Ok(packet) => {
+                let kind = packet.words.first().copied();
+                if !self.kept.take(packet) {
+                    tracing::warn!(module = %self.setup.module.name, kind, "unexpected descriptor");
                 }
             }
-            Ok((kind, _)) => tracing::warn!(module = %self.setup.module.name, kind, "unexpected descriptor"),
             Err(error) => self.bury(&format!("its socket for descriptors broke: {error}")).await,
         }
+    }
+
+    fn not_mounted(&mut self) {
+        self.kept.clear();
+        self.connections.clear();
+        self.mounted = false;
     }
 
     fn contact(&self, at: Time) {
@@ -439,3 +510,4 @@ impl Keeper {
 }
 
 mod life;
+mod survive;

@@ -60,6 +60,7 @@ impl Agent {
         let mut inner = self.inner.lock();
         inner.generation += 1;
         inner.attached = true;
+        tracing::info!(generation = inner.generation, "an agent has come");
         self.changed.notify_all();
         inner.generation
     }

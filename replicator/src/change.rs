@@ -6,6 +6,7 @@ use safe_replication::op::{ObjectId, Op, RenameMode};
 
 use crate::backing::kind_of;
 use crate::node::Nodes;
+use crate::search::search;
 
 /// The changes of an operation. An object without a node here is gone and needs no mark of its own: the mark on its
 /// name says enough.
@@ -79,6 +80,11 @@ pub fn places(changes: &[Change], nodes: &Nodes) -> Vec<Change> {
     for change in changes {
         let (Change::Data { object, .. } | Change::Meta { object }) = change else { continue };
         let Some(node) = nodes.find(object).filter(|node| !node.is_directory()) else { continue };
+        if node.places().is_empty()
+            && let Err(error) = search(nodes, &node)
+        {
+            tracing::warn!(%error, ?object, "cannot look for the name of an object that changes");
+        }
         let place =
             node.places().into_iter().find_map(|(parent, name)| Some((nodes.get(parent).ok()?, name)));
         if let Some((parent, name)) = place {

@@ -19,6 +19,7 @@ use rustix::time::Timespec;
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
+use crate::legacy::inherited::Inherited;
 
 /// Agents at one time: the last one, and those before it that have not noticed their end.
 const CONNECTIONS: usize = 4;
@@ -26,23 +27,76 @@ const CONNECTIONS: usize = 4;
 /// The listening side.
 pub struct Listener(OwnedFd);
 
+/// What an agent keeps for the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The FUSE device of the directory with this index.
+    Device(u16),
+    /// That directory, below the mount.
+    Directory(u16),
+    /// A file without a name, by its number.
+    File(u64),
+}
+
+impl Kept {
+    /// Its words.
+    fn packet(self) -> Vec<u8> {
+        let (kind, number): (u8, Vec<u8>) = match self {
+            Self::Device(index) => (b'F', index.to_le_bytes().into()),
+            Self::Directory(index) => (b'D', index.to_le_bytes().into()),
+            Self::File(id) => (b'P', id.to_le_bytes().into()),
+        };
+        [vec![kind], number].concat()
+    }
+
+    fn parse(packet: &[u8]) -> Option<Self> {
+        let (kind, number) = packet.split_first()?;
+        Some(match kind {
+            b'F' => Self::Device(u16::from_le_bytes(number.try_into().ok()?)),
+            b'D' => Self::Directory(u16::from_le_bytes(number.try_into().ok()?)),
+            b'P' => Self::File(u64::from_le_bytes(number.try_into().ok()?)),
+            _ => return None,
+        })
+    }
+}
+
+/// An agent that reads nothing for this long keeps nothing.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
 /// What goes to the agent.
 #[derive(Debug, Default)]
 pub struct Outbox(Mutex<Option<Arc<OwnedFd>>>);
 
 impl Outbox {
-    /// Sends a FUSE device for safekeeping, if an agent is there.
-    pub fn send_device(&self, device: &OwnedFd) {
+    /// Sends a descriptor for safekeeping, if an agent is there; without one, what was sent before is not needed any
+    /// more.
+    pub fn send(&self, kept: Kept, descriptor: Option<&OwnedFd>) {
         let Some(agent) = self.0.lock().clone() else { return };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [device.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if let Err(error) = sendmsg(&*agent, &[IoSlice::new(b"F")], &mut control, flags) {
-            tracing::warn!(%error, "the agent does not take the FUSE device");
+        let packet = kept.packet();
+        for _ in 0..2 {
+            match send_now(&agent, &packet, descriptor) {
+                Err(Errno::AGAIN) => {
+                    let mut polled = [PollFd::new(&*agent, PollFlags::OUT)];
+                    // What counts is whether the next attempt succeeds.
+                    let _ready = poll(&mut polled, Some(&PATIENCE));
+                }
+                Err(error) => return tracing::warn!(%error, ?kept, "the agent does not take a descriptor"),
+                Ok(()) => return,
+            }
         }
+        tracing::warn!(?kept, "the agent does not take a descriptor in time");
     }
+}
+
+fn send_now(agent: &OwnedFd, packet: &[u8], descriptor: Option<&OwnedFd>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(agent, &[IoSlice::new(packet)], &mut control, flags).map(drop)
 }
 
 impl Listener {
@@ -58,8 +112,15 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// Takes what comes, for ever.
-    pub fn serve(&self, agent: &Agent, outbox: &Outbox, arrivals: &mpsc::Sender<TcpStream>) {
+    /// Takes what comes, for ever; `greet` is called for each agent that comes.
+    pub fn serve(
+        &self,
+        outbox: &Outbox,
+        inherited: &Inherited,
+        arrivals: &mpsc::Sender<TcpStream>,
+        agent: &Agent,
+        greet: impl Fn(),
+    ) {
         let mut connections: Vec<Arc<OwnedFd>> = Vec::new();
         loop {
             let ready = match self.wait(&connections) {
@@ -72,7 +133,7 @@ impl Listener {
             };
             let mut kept = Vec::new();
             for (connection, readable) in connections.into_iter().zip(&ready[1..]) {
-                if !readable || take(&connection, agent, arrivals) {
+                if !readable || take(&connection, agent, inherited, arrivals) {
                     kept.push(connection);
                 }
             }
@@ -83,6 +144,7 @@ impl Listener {
                 let connection = Arc::new(connection);
                 *outbox.0.lock() = Some(Arc::clone(&connection));
                 connections.push(connection);
+                greet();
                 if connections.len() > CONNECTIONS {
                     connections.remove(0);
                 }
@@ -101,8 +163,13 @@ impl Listener {
 }
 
 /// Takes one packet; false: the connection has ended.
-fn take(connection: &OwnedFd, agent: &Agent, arrivals: &mpsc::Sender<TcpStream>) -> bool {
-    let mut data = [0; 8];
+fn take(
+    connection: &OwnedFd,
+    agent: &Agent,
+    inherited: &Inherited,
+    arrivals: &mpsc::Sender<TcpStream>,
+) -> bool {
+    let mut data = [0; 16];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut data)];
@@ -123,6 +190,11 @@ fn take(connection: &OwnedFd, agent: &Agent, arrivals: &mpsc::Sender<TcpStream>)
     match (&data[..received], descriptor) {
         ([b'S'], Some(descriptor)) => arrived(TcpStream::from(descriptor), arrivals),
         ([b'H', lan], Some(descriptor)) => agent.set_socket(*lan, UdpSocket::from(descriptor)),
+        (packet, Some(descriptor)) if Kept::parse(packet).is_some() => {
+            if let Some(kept) = Kept::parse(packet) {
+                inherited.add(kept, descriptor);
+            }
+        }
         (packet, _) => tracing::warn!(?packet, "an unknown packet from the agent"),
     }
     true

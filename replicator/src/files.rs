@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use safe_replication::op::ObjectId;
 
 use crate::backing::attributes;
+use crate::clock::Boottime;
 use crate::fuse::reply::StatFs;
 use crate::fuse::session::Handler;
 use crate::fuse::{Attributes, Entry, Operation, Reply, Request};
@@ -51,7 +52,8 @@ impl Files {
         Arc::new(Self {
             engine,
             root: ObjectId::root(index.into()),
-            next: AtomicU64::new(1),
+            // A handle of a process before this one is never given again.
+            next: AtomicU64::new(Boottime::now().0),
             files: RwLock::default(),
             directories: RwLock::default(),
         })
@@ -73,14 +75,29 @@ impl Files {
         attributes(self.engine.nodes.open_path(node)?.as_fd())
     }
 
-    fn file(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
-        self.files.read().get(&handle).cloned().ok_or(Errno::BADF)
+    fn file(&self, node: &Arc<Node>, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        if let Some(open) = self.files.read().get(&handle) {
+            return Ok(Arc::clone(open));
+        }
+        // Opened by the process before this one.
+        let file = Arc::new(self.engine.nodes.open(node, OFlags::RDONLY)?);
+        Ok(self.keep_as(handle, file, Arc::clone(node)))
     }
 
     fn keep(&self, file: Arc<OwnedFd>, node: Arc<Node>) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.files.write().insert(handle, Arc::new(OpenFile { file, node }));
+        self.keep_as(handle, file, node);
         handle
+    }
+
+    fn keep_as(&self, handle: u64, file: Arc<OwnedFd>, node: Arc<Node>) -> Arc<OpenFile> {
+        node.opened();
+        let open = Arc::new(OpenFile { file, node });
+        if let Some(other) = self.files.write().insert(handle, Arc::clone(&open)) {
+            // Two threads found it missing.
+            other.node.closed();
+        }
+        open
     }
 
     fn open(&self, node: Arc<Node>, flags: u32) -> Result<Reply, Errno> {
@@ -101,6 +118,7 @@ impl Files {
         // A forget may have come before this.
         let node = Arc::clone(&file.node);
         drop(file);
+        node.closed();
         self.engine.nodes.release(node);
     }
 
@@ -137,7 +155,7 @@ impl Handler for Files {
             Operation::Write { offset, data, flags, kill_privileges } => {
                 self.write(&node, offset, data, flags, kill_privileges)
             }
-            Operation::Read { handle, offset, size } => self.read(handle, offset, size),
+            Operation::Read { handle, offset, size } => self.read(&node, handle, offset, size),
             Operation::GetAttributes => self.attributes(&node).map(Reply::Attributes),
             Operation::Lookup { name } => self.look_up(&node, &name),
             Operation::Open { flags } => self.open(node, flags),
@@ -151,7 +169,7 @@ impl Handler for Files {
             Operation::SyncDirectory { data_only } => {
                 self.engine.sync(&node, data_only).map(|()| Reply::Empty)
             }
-            Operation::Seek { handle, offset, whence } => self.seek(handle, offset, whence),
+            Operation::Seek { handle, offset, whence } => self.seek(&node, handle, offset, whence),
             Operation::Allocate { handle: _, offset, length, mode } => {
                 self.allocate(&node, offset, length, mode)
             }

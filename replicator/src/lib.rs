@@ -23,6 +23,7 @@ pub mod introduce;
 pub mod journal;
 pub mod keys;
 pub mod knowledge;
+pub mod legacy;
 pub mod linux;
 pub mod marker;
 pub mod member;

@@ -2,3 +2,4 @@
 
 pub mod handle;
 pub mod process;
+pub mod shared;

@@ -10,6 +10,7 @@ use clap::Parser;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use safe_replicator::control::{COMMANDS, Ordered, serve};
 use safe_replicator::fds::{Listener, Outbox};
+use safe_replicator::legacy::inherited::Inherited;
 use safe_replicator::replica::Replica;
 use safe_replicator::{linux, watch};
 use tokio::net::UnixListener;
@@ -66,11 +67,15 @@ fn run(run_dir: &Path) -> Result<(), String> {
     let plane = start_plane()?;
     let (arrivals, receiver) = mpsc::channel(ARRIVALS);
     let outbox = Arc::new(Outbox::default());
-    let replica = Replica::new(Arc::clone(&outbox), Arc::new(tokio::sync::Mutex::new(receiver)), plane);
+    let inherited = Arc::new(Inherited::default());
+    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+    let replica = Replica::new(run_dir, Arc::clone(&outbox), Arc::clone(&inherited), receiver, plane);
     let (commands, ordered) = mpsc::channel(COMMANDS);
 
-    let agent = Arc::clone(&replica.agent);
-    start("fds", move || fds.serve(&agent, &outbox, &arrivals))?;
+    let replaced = Arc::clone(&replica);
+    start("fds", move || {
+        fds.serve(&outbox, &inherited, &arrivals, &replaced.agent, || replaced.greet());
+    })?;
     let watched = Arc::clone(&replica);
     start("watch", move || watch::watch(&watched))?;
     let disk = Arc::clone(&replica);

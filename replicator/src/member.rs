@@ -180,6 +180,7 @@ impl Member {
     pub async fn begin(self: &Arc<Self>, session: &Arc<Session>, joining: Joining) -> Result<(), String> {
         self.peer_gone.store(false, Ordering::Relaxed);
         self.peer_fenced.store(false, Ordering::Relaxed);
+        self.engine.nodes.note_journalled(false);
         let (own, session) = (Arc::clone(self), Arc::clone(session));
         blocking(move || match joining.role {
             Role::Primary => {
@@ -271,10 +272,12 @@ impl Member {
         self.knowledge.mark(&changes).map_err(journal)?;
         self.knowledge.apart();
         let applier = self.applier.lock().take();
-        match applier {
-            Some(applier) => self.knowledge.mark(&applier.close()).map_err(journal),
-            None => Ok(()),
+        if let Some(applier) = applier {
+            self.knowledge.mark(&applier.close()).map_err(journal)?;
         }
+        let knows = self.knows_inflight.load(Ordering::Acquire);
+        self.engine.nodes.note_journalled(knows && self.knowledge.is_journalled());
+        Ok(())
     }
 
     fn end_resync(&self) {

@@ -1,5 +1,6 @@
 //! The mounts of the module, one per directory.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use crate::clock::Boottime;
 use crate::files::Files;
 use crate::fuse::mount;
 use crate::fuse::session::{Session, open_device};
+use crate::legacy::Legacy;
+use crate::legacy::requests::Requests;
 use crate::operation::Engine;
 
 /// Between two attempts to unmount what is in use.
@@ -18,6 +21,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const JOIN: Duration = Duration::from_secs(5);
 /// The same while a fence is waited for.
 const FENCED: Duration = Duration::from_millis(500);
+/// For the kernel to begin a connection.
+const BEGIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Mount {
@@ -39,15 +44,53 @@ impl Mounts {
     ///
     /// # Errors
     /// One sentence for people. If one that was mounted cannot be taken away again, there are mounts nevertheless.
-    pub fn mount(&mut self, backing: &Backing, engine: &Arc<Engine>, module: &str) -> Result<(), String> {
+    pub fn mount(
+        &mut self,
+        backing: &Backing,
+        engine: &Arc<Engine>,
+        module: &str,
+        legacy: Option<&Legacy>,
+    ) -> Result<(), String> {
         self.wait_for_workers(JOIN)?;
         for root in backing.roots.iter() {
-            match mount_one(&root.path, root.directory.as_fd(), root.index, engine, module) {
+            let requests = legacy.and_then(|legacy| legacy.requests.get(usize::from(root.index)));
+            match mount_one(&root.path, root.directory.as_fd(), root.index, engine, module, requests) {
                 Ok(mount) => self.mounted.push(mount),
                 Err(error) => return Err(self.abort().err().unwrap_or(error)),
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the mounts that a process served until it died.
+    ///
+    /// # Errors
+    /// One sentence for people; the connections that were begun end.
+    pub fn resume(
+        backing: &Backing,
+        engine: &Arc<Engine>,
+        mut devices: BTreeMap<u16, OwnedFd>,
+        legacy: &Legacy,
+    ) -> Result<Self, String> {
+        let mut mounts = Self::default();
+        for root in backing.roots.iter() {
+            let shown = root.path.display();
+            let device = devices.remove(&root.index).ok_or_else(|| format!("no device of {shown}"))?;
+            let requests = legacy.requests.get(usize::from(root.index)).map(Arc::clone);
+            let requests = requests.ok_or_else(|| format!("nothing is known of the requests of {shown}"))?;
+            let connection = mount::find(&root.path).ok().flatten().map(|line| line.minor);
+            let files = Files::new(Arc::clone(engine), root.index);
+            let session = Session::resume(device, files, Arc::clone(&engine.state.gate), requests)
+                .map_err(|error| format!("cannot go on serving {shown}: {error}"))?;
+            mounts.mounted.push(Mount { path: root.path.clone(), connection, session });
+        }
+        Ok(mounts)
+    }
+
+    /// Whether the kernel can send again what this process leaves unanswered.
+    #[must_use]
+    pub fn resend(&self) -> bool {
+        self.mounted.iter().all(|mount| mount.session.resends(BEGIN))
     }
 
     /// There are some.
@@ -63,9 +106,8 @@ impl Mounts {
     }
 
     /// The devices, to be kept by the agent too.
-    #[must_use]
-    pub fn devices(&self) -> Vec<&OwnedFd> {
-        self.mounted.iter().map(|mount| mount.session.device()).collect()
+    pub fn devices(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.mounted.iter().map(|mount| mount.session.device())
     }
 
     /// Unmounts in good order, trying again while something uses the directories. False: the deadline passed, or
@@ -158,6 +200,7 @@ fn mount_one(
     index: u16,
     engine: &Arc<Engine>,
     module: &str,
+    requests: Option<&Arc<Requests>>,
 ) -> Result<Mount, String> {
     let shown = path.display();
     let device =
@@ -166,7 +209,7 @@ fn mount_one(
         .map_err(|error| format!("cannot mount over {shown}: {error}"))?;
     let connection = mount::find(path).ok().flatten().map(|line| line.minor);
     let files = Files::new(Arc::clone(engine), index);
-    match Session::start(device, files, Arc::clone(&engine.state.gate)) {
+    match Session::start(device, files, Arc::clone(&engine.state.gate), requests.map(Arc::clone)) {
         Ok(session) => Ok(Mount { path: path.to_owned(), connection, session }),
         Err(error) => {
             if let Err(error) = mount::abort(path, connection) {

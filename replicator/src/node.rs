@@ -1,11 +1,12 @@
 //! The objects that are in use: by the kernel, which names them by number, or by a session, where the same number is
 //! the id of the object.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
@@ -15,6 +16,7 @@ use safe_replication::op::{Number, ObjectId, Timestamp};
 
 use crate::backing::{Backing, Found, Root};
 use crate::carry::Objects;
+use crate::legacy::Legacy;
 use crate::linux::handle::magic_path;
 
 /// One object in use.
@@ -44,6 +46,12 @@ struct State {
     pin: Option<Arc<OwnedFd>>,
     /// A descriptor for reading and writing that somebody has open.
     file: Weak<OwnedFd>,
+    /// Where it stands among the handles that outlive this process.
+    place: Option<u32>,
+    /// How many times the application has it open, as far as this process knows.
+    opens: u32,
+    /// It was known before this process: the application may have it open more often.
+    inherited: bool,
 }
 
 /// Bits of a binding below the serial of its session.
@@ -84,6 +92,17 @@ impl Node {
         self.state.lock().file = Arc::downgrade(file);
     }
 
+    /// The application opened it.
+    pub fn opened(&self) {
+        self.state.lock().opens += 1;
+    }
+
+    /// The application closed it.
+    pub fn closed(&self) {
+        let mut state = self.state.lock();
+        state.opens = state.opens.saturating_sub(1);
+    }
+
     fn is_at(&self, place: (ObjectId, &Bytes)) -> bool {
         self.state.lock().places.iter().any(|(dir, name)| (*dir, name) == place)
     }
@@ -115,6 +134,8 @@ pub struct Nodes {
     open: Mutex<VecDeque<(ObjectId, Arc<OwnedFd>)>>,
     /// Objects that the other node may forget.
     released: Mutex<Vec<(u64, ObjectId)>>,
+    /// While mounted: what the next process is to know.
+    legacy: ArcSwapOption<Legacy>,
 }
 
 impl Nodes {
@@ -133,12 +154,57 @@ impl Nodes {
             next: AtomicU64::new(FIRST),
             open: Mutex::default(),
             released: Mutex::default(),
+            legacy: ArcSwapOption::empty(),
+        }
+    }
+
+    /// What the kernel is told from now on outlives this process; none: it does not any more.
+    pub fn bequeath(&self, legacy: Option<Arc<Legacy>>) {
+        self.legacy.store(legacy);
+    }
+
+    /// Goes on with what the process before this one told the kernel, and the files without a name that it held.
+    /// Answers them.
+    pub fn inherit(&self, legacy: &Arc<Legacy>, files: &BTreeMap<u64, Arc<OwnedFd>>) -> Vec<Arc<Node>> {
+        let mut inherited = Vec::new();
+        let mut tables = self.tables.lock();
+        for entry in legacy.handles.entries() {
+            if entry.told == 0 {
+                legacy.handles.remove(entry.place);
+                continue;
+            }
+            let id = ObjectId(entry.id);
+            let node = tables.by_id.get(&id).cloned();
+            let node = node.unwrap_or_else(|| Node::new(id, entry.object.clone(), entry.excluded));
+            {
+                let mut state = node.state.lock();
+                (state.lookups, state.place, state.inherited) = (entry.told, Some(entry.place), true);
+                state.pin = files.get(&entry.id).cloned();
+            }
+            tables.by_id.insert(id, Arc::clone(&node));
+            tables.by_object.insert(entry.object, Arc::clone(&node));
+            inherited.push(node);
+        }
+        drop(tables);
+        self.next.fetch_max(legacy.handles.next(), Ordering::AcqRel);
+        self.bequeath(Some(Arc::clone(legacy)));
+        inherited
+    }
+
+    /// For the next process: whether the journal says everything in which the copies differ.
+    pub fn note_journalled(&self, journalled: bool) {
+        if let Some(legacy) = &*self.legacy.load() {
+            legacy.handles.set_journalled(journalled);
         }
     }
 
     /// A number that was never used.
     pub fn fresh_id(&self) -> ObjectId {
-        ObjectId(self.next.fetch_add(1, Ordering::Relaxed))
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        if let Some(legacy) = &*self.legacy.load() {
+            legacy.handles.used_below(id + 1);
+        }
+        ObjectId(id)
     }
 
     /// The node with this number.
@@ -166,7 +232,7 @@ impl Nodes {
             node
         });
         if told {
-            node.state.lock().lookups += 1;
+            self.tell(&node);
         }
         drop(tables);
         if let Some((parent, name)) = place
@@ -179,7 +245,20 @@ impl Nodes {
 
     /// The kernel was told of a node (after a creation).
     pub fn tell(&self, node: &Node) {
-        node.state.lock().lookups += 1;
+        let mut state = node.state.lock();
+        state.lookups += 1;
+        self.note(node, &mut state);
+    }
+
+    /// Notes for the next process how often the kernel was told of a node.
+    fn note(&self, node: &Node, state: &mut State) {
+        let Some(legacy) = &*self.legacy.load() else { return };
+        match state.place {
+            Some(place) => legacy.handles.told(place, state.lookups),
+            None => {
+                state.place = legacy.handles.add(node.id.0, &node.object, node.excluded, state.lookups);
+            }
+        }
     }
 
     /// The kernel forgets what it was told so many times.
@@ -188,6 +267,7 @@ impl Nodes {
         let unused = {
             let mut state = node.state.lock();
             state.lookups = state.lookups.saturating_sub(count);
+            self.note(&node, &mut state);
             state.lookups == 0
         };
         if unused {
@@ -207,12 +287,22 @@ impl Nodes {
         }
         tables.by_id.remove(&node.id);
         tables.by_object.remove(&node.object);
+        self.disown(&node);
         drop(tables);
         self.open.lock().retain(|(id, _)| *id != node.id);
         let serial = node.bound.load(Ordering::Acquire) >> DEPARTURES;
         if serial != 0 {
             self.released.lock().push((serial, node.id));
         }
+    }
+
+    /// The next process need not know of it.
+    fn disown(&self, node: &Node) {
+        let Some(legacy) = &*self.legacy.load() else { return };
+        if let Some(place) = node.state.lock().place.take() {
+            legacy.handles.remove(place);
+        }
+        legacy.unpin(node.id.0);
     }
 
     /// Some of what was released and is known to the other node in the session with this serial.
@@ -373,6 +463,17 @@ impl Objects for Nodes {
         if node.state.lock().pin.is_none() {
             let path = Arc::new(self.open(&node, OFlags::PATH | OFlags::NOFOLLOW)?);
             node.state.lock().pin = Some(path);
+        }
+        let (pin, in_use) = {
+            let state = node.state.lock();
+            (state.pin.clone(), state.lookups > 0 && (state.opens > 0 || state.inherited))
+        };
+        if in_use
+            && node.object.kind == Kind::File
+            && let Some(pin) = pin
+            && let Some(legacy) = &*self.legacy.load()
+        {
+            legacy.pin(id.0, &pin);
         }
         self.open.lock().retain(|(open, _)| *open != id);
         Ok(())

@@ -17,6 +17,7 @@ use crate::crash;
 use crate::fuse::caller::Caller;
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};
+use crate::legacy::requests;
 use crate::node::{DEPARTURES, Node, Nodes};
 use crate::report::{Report, Reports};
 use crate::resync::link::Failure;
@@ -126,6 +127,9 @@ impl Engine {
     /// # Errors
     /// What the application gets.
     pub fn run(&self, task: &Task<'_>) -> Result<(), Errno> {
+        if requests::was_done() {
+            return self.repeat();
+        }
         let mut keys = task.keys;
         keys.push_any();
         if task.excluded || task.subjects.iter().any(|node| node.excluded) {
@@ -141,6 +145,27 @@ impl Engine {
                 Attempt::Differ(_) => return Err(Errno::IO),
                 Attempt::Again => held.wait(&self.state, mark)?,
             }
+        }
+    }
+
+    /// An operation that the process before this one carried out may be acknowledged once it is on both nodes for
+    /// certain, or this node goes on alone.
+    ///
+    /// # Errors
+    /// The mounts end, or whoever asked was killed.
+    pub fn repeat(&self) -> Result<(), Errno> {
+        let mut held = Held::default();
+        loop {
+            let (standing, mark) = self.state.standing();
+            let stands = match standing {
+                Standing::Session(session) => session.in_step.load(Ordering::Acquire),
+                Standing::Alone => true,
+                Standing::Neither => false,
+            };
+            if stands || self.state.settled().is_some() {
+                return self.state.may_acknowledge();
+            }
+            held.wait(&self.state, mark)?;
         }
     }
 
@@ -315,7 +340,24 @@ impl Engine {
 
     fn carry_out(&self, stamp: Number, op: &Op) -> Result<(), Errno> {
         let _lap = self.stopwatch.begin();
-        carry_out(&*self.nodes, stamp, op)
+        if matches!(op, Op::Sync { .. } | Op::SyncAll { .. }) {
+            return carry_out(&*self.nodes, stamp, op);
+        }
+        requests::intend(op);
+        let result = carry_out(&*self.nodes, stamp, op);
+        match result {
+            Ok(()) => {
+                if let Op::Create { id, .. } = op
+                    && let Ok(node) = self.nodes.get(*id)
+                {
+                    // Noted before it counts as done: the answer names it, whoever gives it.
+                    self.nodes.tell(&node);
+                }
+                requests::done(op);
+            }
+            Err(_) => requests::failed(),
+        }
+        result
     }
 
     /// An operation that will not fit must fail before the other node has carried it out.

@@ -1,6 +1,7 @@
 //! Opens the replicated directories before anything is mounted over them, and refuses what cannot be replicated.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,20 @@ pub fn open(directories: &[Directory]) -> Result<Backing, String> {
     Ok(Backing { roots: roots.into() })
 }
 
+/// The directories as another process had them open: mounted over by now, no path leads to them.
+///
+/// # Errors
+/// One is missing, or cannot be used; one sentence for people.
+pub fn adopt(directories: &[Directory], mut opened: BTreeMap<u16, OwnedFd>) -> Result<Backing, String> {
+    let mut roots = Vec::with_capacity(directories.len());
+    for (index, directory) in directories.iter().enumerate() {
+        let index = u16::try_from(index).map_err(|_| "too many directories".to_owned())?;
+        let opened = opened.remove(&index).ok_or_else(|| format!("{} was not passed", directory.path))?;
+        roots.push(root_of(index, directory, opened)?);
+    }
+    Ok(Backing { roots: roots.into() })
+}
+
 fn open_one(index: u16, directory: &Directory) -> Result<Root, String> {
     let path = PathBuf::from(&directory.path);
     let shown = path.display();
@@ -45,6 +60,12 @@ fn open_one(index: u16, directory: &Directory) -> Result<Root, String> {
     if filesystem.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Err(format!("{shown} is on a read-only filesystem"));
     }
+    root_of(index, directory, opened)
+}
+
+fn root_of(index: u16, directory: &Directory, opened: OwnedFd) -> Result<Root, String> {
+    let path = PathBuf::from(&directory.path);
+    let shown = path.display();
     let handle = handle_of(opened.as_fd()).map_err(|error| {
         format!(
             "the filesystem of {shown} cannot name files by handle ({error}); use ext4, xfs, btrfs or tmpfs"

@@ -1,5 +1,6 @@
 //! The replicator of one module: carries out the agent's commands in order.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::clock::Boottime;
 use crate::control::{Ordered, lineage, parse_lineage, parse_role, session_id, session_name};
 use crate::fds::Outbox;
 use crate::knowledge::Knowledge;
+use crate::legacy::Legacy;
+use crate::legacy::inherited::Inherited;
 use crate::marker;
 use crate::member::{Arrivals, Member, Role};
 use crate::mounts::Mounts;
@@ -29,6 +32,7 @@ use crate::state::State;
 use crate::tls::Tls;
 
 mod copy;
+mod resume;
 
 use copy::condition;
 
@@ -53,17 +57,27 @@ pub struct Replica {
     pub agent: Arc<Agent>,
     state: Arc<State>,
     outbox: Arc<Outbox>,
+    inherited: Arc<Inherited>,
+    run_dir: PathBuf,
     arrivals: Arrivals,
     plane: tokio::runtime::Handle,
     configured: Mutex<Option<(Settings, Tls)>>,
     examined: Mutex<Option<Examined>>,
     mounts: Mutex<Mounts>,
+    /// What outlives this process while mounted.
+    legacy: Mutex<Option<Arc<Legacy>>>,
     boot: u128,
 }
 
 impl Examined {
     fn knows(&self) -> bool {
         self.knows_inflight.load(Ordering::Acquire)
+    }
+
+    /// Lineages that a journal may be of.
+    fn known(&self) -> Vec<proto::LineageId> {
+        let named = Some(self.lineage).filter(|id| *id != 0 && !self.accept.contains(id));
+        self.accept.iter().copied().chain(named).map(lineage).collect()
     }
 }
 
@@ -76,17 +90,26 @@ const ENDING: Duration = Duration::from_secs(5);
 impl Replica {
     /// Knows nothing of its module yet.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, arrivals: Arrivals, plane: tokio::runtime::Handle) -> Arc<Self> {
+    pub fn new(
+        run_dir: &Path,
+        outbox: Arc<Outbox>,
+        inherited: Arc<Inherited>,
+        arrivals: Arrivals,
+        plane: tokio::runtime::Handle,
+    ) -> Arc<Self> {
         Arc::new(Self {
             reports: Arc::default(),
             agent: Agent::new(),
             state: State::new(),
             outbox,
+            inherited,
+            run_dir: run_dir.to_owned(),
             arrivals,
             plane,
             configured: Mutex::default(),
             examined: Mutex::default(),
             mounts: Mutex::default(),
+            legacy: Mutex::default(),
             boot: boot_id(),
         })
     }
@@ -138,9 +161,12 @@ impl Replica {
             Command::Leave(id) => self.leave(session_name(&id)),
             Command::Turn(turn) => self.turn(&turn, fences)?,
             Command::Mount(_) => self.mount(fences),
-            Command::Settle(id) => {
-                if !self.state.settle(parse_lineage(&id)?, fences) {
-                    tracing::info!("fenced in between: not settled");
+            Command::Settle(id) => self.settle(parse_lineage(&id)?, fences),
+            Command::Resume(resume) => {
+                let accept = resume.accept.iter().map(parse_lineage).collect::<Result<Vec<_>, _>>()?;
+                match self.resume(accept, resume.files as usize, fences) {
+                    Ok(resumed) => self.reports.send(Report::Resumed(resumed)),
+                    Err(reason) => self.reports.send(Report::Refused(reason)),
                 }
             }
             Command::Unsettle(_) => self.state.unsettle(),
@@ -199,10 +225,14 @@ impl Replica {
             Role::Primary => proto::Role::Primary,
             Role::Secondary => proto::Role::Secondary,
         });
+        let (mounted, connections) = {
+            let mounts = self.mounts.lock();
+            (!mounts.is_empty(), mounts.connections())
+        };
         proto::Adopted {
             protocol: crate::settings::PROTOCOL,
             fresh: examined.is_none(),
-            mounted: !self.mounts.lock().is_empty(),
+            mounted,
             session: session.as_ref().map(|(name, _, _)| session_id(*name)),
             role: role.into(),
             in_step: session
@@ -215,6 +245,8 @@ impl Replica {
                 .into(),
             knows_inflight: examined.as_ref().is_some_and(Examined::knows),
             contact_boottime_ns: self.state.last_contact().0,
+            accept: examined.as_ref().map(Examined::known).unwrap_or_default(),
+            connections,
         }
     }
 
@@ -295,9 +327,14 @@ impl Replica {
         }
         self.state.set_closing(false);
         self.agent.set_fenced(false);
-        mounts.mount(&examined.backing, &examined.engine, &examined.member.settings().module)?;
-        for device in mounts.devices() {
-            self.outbox.send_device(device);
+        let legacy = self.begin_legacy(examined);
+        let module = examined.member.settings().module.clone();
+        let mounted = mounts.mount(&examined.backing, &examined.engine, &module, legacy.as_deref());
+        mounted.inspect_err(|_| self.end_legacy(examined))?;
+        if mounts.resend() {
+            self.send_legacy(&mounts, examined);
+        } else {
+            self.end_legacy(examined);
         }
         Ok(mounts.connections())
     }
@@ -327,6 +364,7 @@ impl Replica {
         if let Some(examined) = self.examined.try_lock_for(STUCK)
             && let Some(examined) = examined.as_ref()
         {
+            self.end_legacy(examined);
             examined.engine.nodes.clear();
         }
     }
@@ -352,6 +390,7 @@ impl Replica {
             if let Err(error) = self.mounts.lock().abort() {
                 tracing::error!(error, "it ends with this process");
             }
+            self.forget_nodes();
         }
         let mut left = true;
         if let Some(member) = self.member()

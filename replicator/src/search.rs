@@ -19,14 +19,13 @@ use crate::resync::local::path_beneath;
 /// The files below cannot be read.
 pub fn search(nodes: &Nodes, node: &Arc<Node>) -> Result<bool, Errno> {
     let root = nodes.root_of(node);
-    if !node.is_directory() {
-        return walk(nodes, node);
-    }
-    let directory = nodes.open_path(node)?;
-    match path_beneath(root, directory.as_fd())? {
-        Some(path) => follow(nodes, node, &path),
-        None => Ok(false),
-    }
+    let opened = nodes.open_path(node)?;
+    // Of what is no directory the kernel remembers a name only as long as it likes.
+    let found = match path_beneath(root, opened.as_fd())? {
+        Some(path) => follow(nodes, node, &path)?,
+        None => false,
+    };
+    if found || node.is_directory() { Ok(found) } else { walk(nodes, node) }
 }
 
 /// Looks up every name of a path, so that each is known.

@@ -44,5 +44,7 @@ mod refused;
 mod semantics;
 #[path = "mirror/speed.rs"]
 mod speed;
+#[path = "mirror/survive.rs"]
+mod survive;
 #[path = "mirror/trees.rs"]
 mod trees;

@@ -89,8 +89,14 @@ pub enum ReplicatorEvent {
     },
     /// It could not start, or the directories are unusable; reason for people.
     Refused(String),
-    /// The process ended without being told.
+    /// The process ended without being told, and with it everything that it served.
     Died,
+    /// The process ended without being told, and another one goes on with its mounts: examined as before, without
+    /// journal, session, and the right to go on alone.
+    Survived {
+        /// The new one knows what was in flight.
+        knows_inflight: bool,
+    },
     /// The journal for this lineage is open and durable.
     JournalOpen(LineageId),
     /// The stream is up and authenticated, both replicators agree on the session.

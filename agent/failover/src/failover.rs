@@ -278,6 +278,7 @@ impl Failover {
             ReplicatorEvent::Ready { copy, knows_inflight } => self.apply_ready(copy, knows_inflight),
             ReplicatorEvent::Refused(reason) => self.apply_refused(&reason),
             ReplicatorEvent::Died => self.apply_died(),
+            ReplicatorEvent::Survived { knows_inflight } => self.apply_survived(knows_inflight),
             ReplicatorEvent::Stopped => self.replicator = Replicator::default(),
             ReplicatorEvent::JournalOpen(lineage) => self.replicator.journal = Some(lineage),
             ReplicatorEvent::SessionUp(id) => self.apply_session_up(id),

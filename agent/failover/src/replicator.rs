@@ -143,6 +143,28 @@ impl Failover {
         self.apply_fenced();
     }
 
+    /// Another process holds the mounts. Whatever the last one was told and may not have done is said again.
+    pub(crate) fn apply_survived(&mut self, knows_inflight: bool) {
+        if self.replicator.process != Process::Ready {
+            return;
+        }
+        let unmarked = self.replicator.mark_asked.filter(|asked| self.replicator.marked != Some(*asked));
+        self.replicator.knows_inflight = knows_inflight;
+        (self.replicator.journal, self.replicator.journal_asked) = (None, None);
+        let settled = self.replicator.settled.take().is_some();
+        if let Some(id) = self.leaving {
+            self.replicate(ReplicatorCommand::Leave(id));
+        }
+        self.leave_session();
+        if let Some(lineage) = unmarked {
+            self.mark(lineage);
+        }
+        if settled && self.mode == Mode::Alone {
+            self.resettle();
+        }
+        self.record(true, "the replicator died: another one goes on with its mounts");
+    }
+
     pub(crate) fn apply_marked(&mut self, lineage: LineageId) {
         self.replicator.marked = Some(lineage);
         if self.replicator.mark_asked != Some(lineage) {

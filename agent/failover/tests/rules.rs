@@ -522,3 +522,35 @@ fn pairing_is_one_hard_state_at_the_target() {
     assert_eq!(bench.view().paired, Some(entered.session));
     assert_eq!(bench.view().mode, Mode::Target, "the source has not persisted the pair");
 }
+
+fn commands(actions: Vec<Action>) -> Vec<ReplicatorCommand> {
+    let command = |action| if let Action::Replicator(command) = action { Some(command) } else { None };
+    actions.into_iter().filter_map(command).collect()
+}
+
+/// Another process holds the mount: it serves on, and meets its peer anew.
+#[test]
+fn a_primary_whose_replicator_survived_stays_and_meets_again() {
+    let mut bench = Bench::pair(0);
+    let session = bench.view().entered.unwrap().session;
+    let told = commands(bench.give(Event::Replicator(ReplicatorEvent::Survived { knows_inflight: false })));
+    assert_eq!(told, [ReplicatorCommand::Leave(session)]);
+    bench.replicator(ReplicatorEvent::SessionEnded(session));
+    let view = bench.view();
+    assert_eq!((view.mode, view.entered, view.knows_inflight), (Mode::Primary, None, false));
+    assert!(view.meetable);
+}
+
+/// What the process that died was told is told to the next one.
+#[test]
+fn who_is_alone_settles_again_when_its_replicator_survived() {
+    let mut bench = after_fence(|_, _, _| {});
+    assert_eq!(bench.view().mode, Mode::Alone);
+    let current = bench.current();
+    let told = commands(bench.give(Event::Replicator(ReplicatorEvent::Survived { knows_inflight: true })));
+    let position = |wanted: &ReplicatorCommand| told.iter().position(|command| command == wanted);
+    let journal = position(&ReplicatorCommand::OpenJournal(current)).unwrap();
+    let settled = position(&ReplicatorCommand::Settle(current)).unwrap();
+    assert!(journal < settled, "{told:?}");
+    assert_eq!(bench.view().mode, Mode::Alone);
+}

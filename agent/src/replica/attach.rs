@@ -35,10 +35,6 @@ pub(super) struct Attached {
     pub(super) responses: Streaming<AttachResponse>,
     pub(super) fds: FdsSocket,
     pub(super) process: Process,
-    /// FUSE descriptors kept so that a connection outlives the replicator until it is decided what becomes of it.
-    pub(super) kept: Vec<std::os::fd::OwnedFd>,
-    /// FUSE connections while mounted.
-    pub(super) connections: Vec<u64>,
     /// Heartbeat sockets were handed over.
     pub(super) sockets_sent: bool,
     /// Fences that were ordered out of turn and not confirmed yet: their confirmations are nobody's business.
@@ -66,16 +62,7 @@ pub(super) async fn attach(
     let opened = tokio::time::timeout(PATIENCE, open(stream, paths, configure)).await;
     match opened {
         Ok(Ok((requests, responses, fds, adopted))) => {
-            let attached = Attached {
-                requests,
-                responses,
-                fds,
-                process,
-                kept: Vec::new(),
-                connections: Vec::new(),
-                sockets_sent: false,
-                unreported: 0,
-            };
+            let attached = Attached { requests, responses, fds, process, sockets_sent: false, unreported: 0 };
             Ok((attached, adopted))
         }
         Ok(Err(error)) => Err((process, error)),

@@ -114,6 +114,8 @@ pub(super) enum Reported {
     PeerAgentGone(u32),
     /// It says that it fenced itself. What counts for decisions comes by its heartbeats, with its lineage.
     PeerFenced,
+    /// Only expected as the answer to Resume.
+    Resumed,
     /// Only expected as the first report.
     Adopted,
 }
@@ -147,6 +149,7 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::Stopped(_) => ReplicatorEvent::Stopped,
         Report::PeerAgentGone(since) => return Ok(Reported::PeerAgentGone(since)),
         Report::PeerFenced(_) => return Ok(Reported::PeerFenced),
+        Report::Resumed(_) => return Ok(Reported::Resumed),
     };
     Ok(Reported::Event(event))
 }

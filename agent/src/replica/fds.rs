@@ -11,6 +11,15 @@ use rustix::net::{
 };
 use tokio::io::unix::AsyncFd;
 
+/// One packet.
+#[derive(Debug)]
+pub(super) struct Packet {
+    /// Its words, at least one.
+    pub(super) words: Vec<u8>,
+    /// The descriptor that came with them.
+    pub(super) descriptor: Option<OwnedFd>,
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct FdsSocket {
@@ -46,22 +55,23 @@ impl FdsSocket {
         }
     }
 
-    /// Receives one packet: its first word and the descriptor. An error, or the end, ends the connection. May be
-    /// cancelled.
-    pub(super) async fn receive(&self) -> io::Result<(u8, OwnedFd)> {
+    /// Receives one packet. An error, or the end, ends the connection. May be cancelled.
+    pub(super) async fn receive(&self) -> io::Result<Packet> {
         loop {
             let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| receive_now(socket.as_fd())) {
-                Ok(Ok(Some(packet))) => return Ok(packet),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
+            if let Ok(received) = ready.try_io(|socket| receive_now(socket.as_fd())) {
+                return received;
             }
         }
     }
+
+    /// The next packet of those that were sent.
+    pub(super) fn receive_now(&self) -> io::Result<Packet> {
+        receive_now(self.socket.get_ref().as_fd())
+    }
 }
 
-fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, OwnedFd)>> {
+fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Packet> {
     let mut word = [0; 16];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -74,6 +84,6 @@ fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Option<(u8, OwnedFd)>> {
         if let RecvAncillaryMessage::ScmRights(fds) = message { Some(fds) } else { None }
     });
     // More than one would break the contract: those after the first are closed by being dropped.
-    let first = fds.flatten().next();
-    Ok(first.map(|fd| (word[0], fd)))
+    let descriptor = fds.flatten().next();
+    Ok(Packet { words: word[..received.bytes].to_vec(), descriptor })
 }

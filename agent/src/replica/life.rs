@@ -4,6 +4,7 @@ use super::{
     Adopted, Attached, Keeper, Membership, Process, RETRY, ReplicatorCommand, ReplicatorEvent, START, STOP,
     attach, convert, mount,
 };
+use crate::clock;
 use safe_failover::lineage::LineageId;
 use safe_proto::replication::attach_response::Report;
 use std::sync::Arc;
@@ -25,7 +26,13 @@ impl Keeper {
         let process = Process::of(pid).ok()?;
         match self.attach(stream, process).await {
             Ok(adopted) => match convert::adopted_from(&adopted) {
-                Ok(adopted) => adopted,
+                Ok(found) => {
+                    self.mounted = adopted.mounted;
+                    self.connections.clone_from(&adopted.connections);
+                    self.accept =
+                        adopted.accept.iter().filter_map(|id| convert::lineage_from(id).ok()).collect();
+                    found
+                }
                 Err(malformed) => {
                     self.note(true, &format!("the running replicator cannot be adopted: {malformed}"));
                     self.end_process().await;
@@ -40,7 +47,7 @@ impl Keeper {
     }
 
     /// On failure the process is gone.
-    async fn attach(
+    pub(super) async fn attach(
         &mut self,
         stream: tokio::net::UnixStream,
         process: Process,
@@ -54,6 +61,7 @@ impl Keeper {
             Ok((attached, adopted)) => {
                 self.attached = Some(attached);
                 *self.pid.lock() = Some(pid);
+                self.born = clock::now();
                 // Contact before this moment is what the replicator begins with.
                 self.contact.mark_changed();
                 self.send_stand_in().await;
@@ -79,7 +87,9 @@ impl Keeper {
             self.report(ReplicatorEvent::Refused(why)).await;
             return;
         }
-        if let Some(examine) = convert::command_to(&ReplicatorCommand::Start { accept }) {
+        let examine = convert::command_to(&ReplicatorCommand::Start { accept: accept.clone() });
+        self.accept = accept;
+        if let Some(examine) = examine {
             self.send(examine).await;
         }
     }
@@ -102,7 +112,7 @@ impl Keeper {
         self.attach(stream, process).await.map(|_| ())
     }
 
-    async fn connect_to_new(&self, process: &Process) -> Option<tokio::net::UnixStream> {
+    pub(super) async fn connect_to_new(&self, process: &Process) -> Option<tokio::net::UnixStream> {
         let connected = async {
             loop {
                 if let Ok((stream, pid)) = attach::connect(&self.setup.module.paths).await
@@ -140,8 +150,17 @@ impl Keeper {
         process.ended().await;
     }
 
-    /// The replicator is dead, or as good as: makes sure of it, then reports.
+    /// The replicator is dead, or as good as: another one goes on, or it is reported.
     pub(super) async fn bury(&mut self, why: &str) {
+        // In a box, since starting another one may end here as well.
+        if Box::pin(self.survives(why)).await {
+            return;
+        }
+        self.give_up(why).await;
+    }
+
+    /// Makes sure that it is dead and holds nothing, then reports.
+    pub(super) async fn give_up(&mut self, why: &str) {
         if self.attached.is_some() {
             self.note(true, &format!("the replicator is gone: {why}"));
         }
@@ -151,16 +170,21 @@ impl Keeper {
 
     /// Kills the process if it still is there, ends what applications wait for, removes its mounts.
     pub(super) async fn end_process(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        self.changing = false;
         if let Some(mut attached) = self.attached.take() {
             // Killed first: from then on it acknowledges nothing. Then aborted: applications get their errors, and a
             // process that waits for its own mount can end.
             let ended = attached.process.kill();
-            let (ended, ()) = tokio::join!(ended, async { mount::abort(&attached.connections) });
+            let (ended, ()) = tokio::join!(ended, async { mount::abort(&connections) });
             if !ended {
                 self.note(true, "the killed replicator does not end: it waits for a disk");
             }
             *self.pid.lock() = None;
+        } else {
+            mount::abort(&connections);
         }
+        self.not_mounted();
         self.clear_mounts().await;
     }
 

@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -62,22 +62,25 @@ pub mod attach_request {
         /// The agent lives and has heard the peer: age of the last authenticated contact.
         #[prost(message, tag = "16")]
         PeerContact(super::PeerContact),
+        /// Go on with the mounts of a process that died; answered by Resumed or Refused.
+        #[prost(message, tag = "17")]
+        Resume(super::Resume),
     }
 }
 /// One report.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
 /// Nested message and enum types in `AttachResponse`.
 pub mod attach_response {
     /// Exactly one.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Report {
         /// Answer to Configure.
         #[prost(message, tag = "1")]
@@ -146,6 +149,9 @@ pub mod attach_response {
         /// The peer's replicator says over the stream that it fenced itself; the session it was in.
         #[prost(message, tag = "22")]
         PeerFenced(super::SessionId),
+        /// The mounts are served again.
+        #[prost(message, tag = "23")]
+        Resumed(super::Resumed),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -257,6 +263,26 @@ pub struct Examine {
     #[prost(message, repeated, tag = "1")]
     pub accept: ::prost::alloc::vec::Vec<LineageId>,
 }
+/// Go on with the mounts of a process that died. The descriptors that it gave were passed before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resume {
+    /// Lineages that a journal may be of.
+    #[prost(message, repeated, tag = "1")]
+    pub accept: ::prost::alloc::vec::Vec<LineageId>,
+    /// How many files without a name were passed; at most 256.
+    #[prost(uint32, tag = "2")]
+    pub files: u32,
+}
+/// The mounts are served again; there is no session, and going on alone is not settled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resumed {
+    /// It knows what was in flight.
+    #[prost(bool, tag = "1")]
+    pub knows_inflight: bool,
+    /// FUSE connection numbers under /sys/fs/fuse/connections, one per directory.
+    #[prost(uint64, repeated, tag = "2")]
+    pub connections: ::prost::alloc::vec::Vec<u64>,
+}
 /// Join a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Join {
@@ -324,7 +350,7 @@ pub struct PeerContact {
     pub boottime_ns: u64,
 }
 /// State at the time of Attach.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Adopted {
     /// Version of this protocol.
     #[prost(uint32, tag = "1")]
@@ -359,6 +385,12 @@ pub struct Adopted {
     /// Last authenticated contact with the peer, as sent and answered: CLOCK_BOOTTIME, nanoseconds; 0: not known.
     #[prost(fixed64, tag = "11")]
     pub contact_boottime_ns: u64,
+    /// Lineages that a journal may be of.
+    #[prost(message, repeated, tag = "12")]
+    pub accept: ::prost::alloc::vec::Vec<LineageId>,
+    /// FUSE connection numbers under /sys/fs/fuse/connections, one per directory that is mounted.
+    #[prost(uint64, repeated, tag = "13")]
+    pub connections: ::prost::alloc::vec::Vec<u64>,
 }
 /// The directories were examined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -21,8 +21,8 @@ use crate::state::Standing;
 const COPY: u64 = 64 << 20;
 
 impl Files {
-    pub(super) fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Reply, Errno> {
-        let open = self.file(handle)?;
+    pub(super) fn read(&self, node: &Arc<Node>, handle: u64, offset: u64, size: u32) -> Result<Reply, Errno> {
+        let open = self.file(node, handle)?;
         let mut data = vec![0; size as usize];
         let mut filled = 0;
         while filled < data.len() {
@@ -165,8 +165,14 @@ impl Files {
         Ok(Reply::Written(u32::try_from(length).unwrap_or(0)))
     }
 
-    pub(super) fn seek(&self, handle: u64, offset: u64, whence: u32) -> Result<Reply, Errno> {
-        let open = self.file(handle)?;
+    pub(super) fn seek(
+        &self,
+        node: &Arc<Node>,
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    ) -> Result<Reply, Errno> {
+        let open = self.file(node, handle)?;
         let position = match whence.cast_signed() {
             libc::SEEK_DATA => SeekFrom::Data(offset),
             libc::SEEK_HOLE => SeekFrom::Hole(offset),

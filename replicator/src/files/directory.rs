@@ -57,10 +57,16 @@ impl Files {
     }
 
     pub(super) fn open_directory(&self, node: Arc<Node>) -> Result<Reply, Errno> {
-        let directory = Mutex::new(self.engine.nodes.open(&node, OFlags::RDONLY | OFlags::DIRECTORY)?);
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.directories.write().insert(handle, Arc::new(OpenDirectory { directory, node }));
+        self.keep_directory(handle, &node)?;
         Ok(Reply::Opened { handle })
+    }
+
+    fn keep_directory(&self, handle: u64, node: &Arc<Node>) -> Result<Arc<OpenDirectory>, Errno> {
+        let directory = Mutex::new(self.engine.nodes.open(node, OFlags::RDONLY | OFlags::DIRECTORY)?);
+        let open = Arc::new(OpenDirectory { directory, node: Arc::clone(node) });
+        self.directories.write().insert(handle, Arc::clone(&open));
+        Ok(open)
     }
 
     pub(super) fn release_directory(&self, handle: u64) {
@@ -78,7 +84,9 @@ impl Files {
         size: u32,
         plus: bool,
     ) -> Result<Reply, Errno> {
-        let open = self.directories.read().get(&handle).cloned().ok_or(Errno::BADF)?;
+        let known = self.directories.read().get(&handle).cloned();
+        // Opened by the process before this one; positions are those of the filesystem below.
+        let open = known.map_or_else(|| self.keep_directory(handle, node), Ok)?;
         let directory = open.directory.lock();
         rustix::fs::seek(&*directory, SeekFrom::Start(offset))?;
         let mut listing = Listing::new(size);

@@ -14,6 +14,7 @@ use crate::backing::{MARKER, xattr, xattr_names};
 use crate::clock::file_time;
 use crate::fuse::Reply;
 use crate::fuse::request::{NewTime, SetAttributes};
+use crate::legacy::requests;
 use crate::node::Node;
 use crate::operation::Task;
 
@@ -78,7 +79,7 @@ impl Files {
         let build = || {
             let path = self.engine.nodes.open_path(node)?;
             let exists = xattr(path.as_fd(), &name)?.is_some();
-            if exists && flags & libc::XATTR_CREATE.cast_unsigned() != 0 {
+            if exists && flags & libc::XATTR_CREATE.cast_unsigned() != 0 && !requests::repeats() {
                 return Err(Errno::EXIST);
             }
             if !exists && flags & libc::XATTR_REPLACE.cast_unsigned() != 0 {

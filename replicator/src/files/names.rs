@@ -12,9 +12,11 @@ use safe_replication::op::{ObjectId, Op, RenameMode};
 
 use super::Files;
 use crate::backing::{Found, attributes, xattr};
+use crate::carry::Objects as _;
 use crate::clock::file_time;
 use crate::fuse::reply::decode_device;
 use crate::fuse::{Operation, Reply};
+use crate::legacy::requests;
 use crate::node::Node;
 use crate::operation::Task;
 
@@ -69,7 +71,7 @@ impl Files {
     }
 
     fn make(&self, parent: &Arc<Node>, new: &New) -> Result<Arc<Node>, Errno> {
-        let id = self.engine.nodes.fresh_id();
+        let id = requests::made().unwrap_or_else(|| self.engine.nodes.fresh_id());
         let build = || {
             let directory = self.engine.nodes.open_path(parent)?;
             must_not_exist(directory.as_fd(), &new.name)?;
@@ -78,9 +80,7 @@ impl Files {
         let keys = Keys::of(&[Key::name(parent.id.0, &new.name), Key::all(id.0)]);
         let excluded = self.engine.nodes.is_excluded(parent, &new.name);
         self.engine.run(&Task { keys, subjects: &[parent], excluded, build: &build })?;
-        let node = self.engine.nodes.get(id)?;
-        self.engine.nodes.tell(&node);
-        Ok(node)
+        self.engine.nodes.get(id)
     }
 
     /// O_TMPFILE: the file is here only, for nobody misses it after a failure; the other node gets it with its name.
@@ -97,8 +97,10 @@ impl Files {
         let directory = self.engine.nodes.open_path(parent)?;
         self.engine.carry_out_alone(&creation(id, parent, directory.as_fd(), &new)?)?;
         let made = self.engine.nodes.get(id)?;
-        self.engine.nodes.tell(&made);
-        self.created(made)
+        let created = self.created(made)?;
+        // Now that it is open: without a name it would end with this process.
+        self.engine.nodes.pin(id)?;
+        Ok(created)
     }
 
     fn created(&self, made: Arc<Node>) -> Result<Reply, Errno> {
@@ -109,6 +111,9 @@ impl Files {
     }
 
     fn unlink(&self, parent: &Arc<Node>, name: &Bytes, directory: bool) -> Result<(), Errno> {
+        if requests::first_was_done() {
+            return self.engine.repeat();
+        }
         loop {
             // What the name stands for is needed for the keys, and checked again under them.
             let victim = self.present(parent, name)?;
@@ -147,6 +152,9 @@ impl Files {
             libc::RENAME_EXCHANGE => RenameMode::Exchange,
             _ => return Err(Errno::INVAL),
         };
+        if requests::first_was_done() {
+            return self.engine.repeat();
+        }
         let excluded = self.border(parent, name, new_parent, new_name, how)?;
         loop {
             let moved = self.present(parent, name)?;

@@ -1,9 +1,10 @@
 //! Reads requests from the device, hands them to a [`Handler`] and writes the answers.
 //!
 //! A handler may block for long (an operation waits for the other node, or is held), so there are as many workers as
-//! requests in progress, within a bound; each has its own clone of the device.
+//! requests in progress, within a bound. They share one device: the kernel binds a request to the descriptor that it was
+//! read from, so one duplicate in another process keeps them all when this one dies.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 use super::caller::Caller;
 use super::reply::{Reply, finish};
 use super::request::{Operation, Request};
-use super::wire::{Body, IN_HEADER, OUT_HEADER, init};
+use super::wire::{Body, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, UNIQUE_RESEND, init};
+use crate::legacy::requests::Requests;
 
 /// Most bytes of one write.
 pub const MAX_WRITE: usize = 1 << 20;
@@ -84,6 +86,11 @@ struct Shared {
     idle: AtomicUsize,
     workers: Mutex<usize>,
     changed: Condvar,
+    /// Requests under way, for the next process; none: there will not be one that goes on.
+    requests: Option<Arc<Requests>>,
+    /// The connection began; whether the kernel can send again what was not answered.
+    begun: Mutex<Option<bool>>,
+    beginning: Condvar,
 }
 
 /// A connection to the kernel and its workers.
@@ -102,17 +109,65 @@ impl Session {
     ///
     /// # Errors
     /// The first worker cannot be started.
-    pub fn start(device: OwnedFd, handler: Arc<dyn Handler>, gate: Arc<Gate>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            device,
-            handler,
-            gate,
-            idle: AtomicUsize::new(0),
-            workers: Mutex::new(0),
-            changed: Condvar::new(),
-        });
-        spawn(&shared)?;
-        Ok(Self { shared })
+    pub fn start(
+        device: OwnedFd,
+        handler: Arc<dyn Handler>,
+        gate: Arc<Gate>,
+        requests: Option<Arc<Requests>>,
+    ) -> std::io::Result<Self> {
+        let session = Self::new(device, handler, gate, requests, None);
+        spawn(&session.shared)?;
+        Ok(session)
+    }
+
+    /// Goes on with a connection that another process served until it died: what it did not answer is sent again.
+    ///
+    /// # Errors
+    /// The first worker cannot be started, or the kernel cannot send requests again.
+    pub fn resume(
+        device: OwnedFd,
+        handler: Arc<dyn Handler>,
+        gate: Arc<Gate>,
+        requests: Arc<Requests>,
+    ) -> std::io::Result<Self> {
+        let session = Self::new(device, handler, gate, Some(requests), Some(true));
+        let mut body = Body::default();
+        body.zeros(OUT_HEADER);
+        // A message without a number is a notification, whose kind is where else the error is.
+        rustix::io::write(&session.shared.device, &finish(body, 0, NOTIFY_RESEND, 0))?;
+        spawn(&session.shared)?;
+        Ok(session)
+    }
+
+    fn new(
+        device: OwnedFd,
+        handler: Arc<dyn Handler>,
+        gate: Arc<Gate>,
+        requests: Option<Arc<Requests>>,
+        begun: Option<bool>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                device,
+                handler,
+                gate,
+                idle: AtomicUsize::new(0),
+                workers: Mutex::new(0),
+                changed: Condvar::new(),
+                requests,
+                begun: Mutex::new(begun),
+                beginning: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Whether the kernel can send again what was not answered; it says so when the connection begins, which is waited
+    /// for, for a while.
+    #[must_use]
+    pub fn resends(&self, limit: Duration) -> bool {
+        let mut begun = self.shared.begun.lock();
+        self.shared.beginning.wait_while_for(&mut begun, |begun| begun.is_none(), limit);
+        *begun == Some(true)
     }
 
     /// The device, for a duplicate that outlives this process.
@@ -139,7 +194,6 @@ impl Session {
 }
 
 fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
-    let device = clone_device(&shared.device)?;
     let number = {
         let mut workers = shared.workers.lock();
         if *workers >= MOST_WORKERS {
@@ -150,19 +204,18 @@ fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
     };
     let own = Arc::clone(shared);
     let started = std::thread::Builder::new().name(format!("fuse-{number}")).spawn(move || {
-        work(&own, &device);
-        drop(device);
+        work(&own);
         *own.workers.lock() -= 1;
         own.changed.notify_all();
     });
     started.map(drop).inspect_err(|_| *shared.workers.lock() -= 1)
 }
 
-fn work(shared: &Arc<Shared>, device: &OwnedFd) {
+fn work(shared: &Arc<Shared>) {
     let mut buffer = vec![0; BUFFER];
     loop {
         shared.idle.fetch_add(1, Ordering::SeqCst);
-        let read = read_message(device, &mut buffer);
+        let read = read_message(&shared.device, &mut buffer);
         let idle = shared.idle.fetch_sub(1, Ordering::SeqCst) - 1;
         let Some(message) = read else { return };
         if idle == 0
@@ -170,7 +223,16 @@ fn work(shared: &Arc<Shared>, device: &OwnedFd) {
         {
             tracing::warn!(%error, "cannot start one more FUSE worker");
         }
-        if !serve(shared, device, message) {
+        let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
+        let again = unique & UNIQUE_RESEND != 0;
+        if let Some(requests) = &shared.requests {
+            requests.begin(unique & !UNIQUE_RESEND, again);
+        }
+        let goes_on = serve(shared, unique, message);
+        if let Some(requests) = &shared.requests {
+            requests.end();
+        }
+        if !goes_on {
             return;
         }
         if shared.idle.load(Ordering::SeqCst) >= IDLE_WORKERS {
@@ -205,29 +267,31 @@ fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
 
 /// False: the connection ends.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the handler matches the rest")]
-fn serve(shared: &Shared, device: &OwnedFd, message: Bytes) -> bool {
-    let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
+fn serve(shared: &Shared, unique: u64, message: Bytes) -> bool {
     let opcode = u32::from_ne_bytes(message[4..8].try_into().unwrap_or_default());
     tracing::trace!(opcode, unique, "request");
     let Some(request) = Request::parse(message) else {
-        return answer(shared, device, &Reply::error(unique, libc::EINVAL), &[]);
+        return answer(shared, &Reply::error(unique, libc::EINVAL), &[]);
     };
     match request.operation {
         Operation::Init { major, minor, readahead, flags } => {
-            answer(shared, device, &init_reply(unique, major, minor, readahead, flags), &[])
+            let answered = answer(shared, &init_reply(unique, major, minor, readahead, flags), &[]);
+            *shared.begun.lock() = Some(flags & init::HAS_RESEND != 0);
+            shared.beginning.notify_all();
+            answered
         }
         Operation::Interrupt => true,
         Operation::Destroy => {
-            answer(shared, device, &Reply::Empty.encode(unique).unwrap_or_default().0, &[]);
+            answer(shared, &Reply::Empty.encode(unique).unwrap_or_default().0, &[]);
             false
         }
-        Operation::Unknown => answer(shared, device, &Reply::error(unique, libc::ENOSYS), &[]),
+        Operation::Unknown => answer(shared, &Reply::error(unique, libc::ENOSYS), &[]),
         _ => match handle(shared, request) {
             Ok(reply) => match reply.encode(unique) {
-                Some((message, data)) => answer(shared, device, &message, &data),
+                Some((message, data)) => answer(shared, &message, &data),
                 None => true,
             },
-            Err(errno) => answer(shared, device, &Reply::error(unique, errno.raw_os_error()), &[]),
+            Err(errno) => answer(shared, &Reply::error(unique, errno.raw_os_error()), &[]),
         },
     }
 }
@@ -238,21 +302,21 @@ fn handle(shared: &Shared, request: Request) -> Result<Reply, Errno> {
 }
 
 /// Writes one answer unless frozen. The answer of a request that was interrupted or aborted goes nowhere: no error.
-fn answer(shared: &Shared, device: &OwnedFd, head: &[u8], data: &[u8]) -> bool {
+fn answer(shared: &Shared, head: &[u8], data: &[u8]) -> bool {
     let answers = shared.gate.0.read();
     if answers.frozen {
         return true;
     }
     let parts = [std::io::IoSlice::new(head), std::io::IoSlice::new(data)];
     let parts = if data.is_empty() { &parts[..1] } else { &parts[..] };
-    match rustix::io::writev(device, parts) {
+    match rustix::io::writev(&shared.device, parts) {
         Ok(_) | Err(Errno::NOENT) => true,
         Err(Errno::NODEV | Errno::CONNABORTED) => false,
         Err(error) => {
             tracing::error!(%error, bytes = head.len() + data.len(), "cannot answer the kernel");
             // Without any answer the application would hang for ever.
             let unique = u64::from_ne_bytes(head[8..16].try_into().unwrap_or_default());
-            rustix::io::write(device, &Reply::error(unique, libc::EIO)).is_ok()
+            rustix::io::write(&shared.device, &Reply::error(unique, libc::EIO)).is_ok()
         }
     }
 }
@@ -302,15 +366,4 @@ fn init_reply(unique: u64, major: u32, minor: u32, readahead: u32, offered: u64)
 /// There is no /dev/fuse, or it may not be opened.
 pub fn open_device() -> rustix::io::Result<OwnedFd> {
     rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-}
-
-#[expect(unsafe_code, reason = "an ioctl that rustix has no function for")]
-fn clone_device(device: &OwnedFd) -> std::io::Result<OwnedFd> {
-    /// _IOR(229, 0, u32)
-    const FUSE_DEV_IOC_CLONE: libc::c_ulong = 0x8004_e500;
-    let clone = open_device()?;
-    let original = device.as_fd().as_raw_fd();
-    // SAFETY: both descriptors are open; the argument is a u32 that lives through the call.
-    let result = unsafe { libc::ioctl(clone.as_raw_fd(), FUSE_DEV_IOC_CLONE, std::ptr::from_ref(&original)) };
-    if result == 0 { Ok(clone) } else { Err(std::io::Error::last_os_error()) }
 }

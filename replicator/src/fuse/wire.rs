@@ -22,6 +22,8 @@ pub(super) mod init {
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    /// The kernel can send again what was not answered (Linux 6.9).
+    pub(crate) const HAS_RESEND: u64 = 1 << 39;
 }
 
 pub(super) mod opcode {
@@ -63,6 +65,11 @@ pub(super) mod opcode {
     pub(crate) const COPY_FILE_RANGE: u32 = 47;
     pub(crate) const TMPFILE: u32 = 51;
 }
+
+/// Set in the number of a request that is sent again.
+pub(super) const UNIQUE_RESEND: u64 = 1 << 63;
+/// Asks the kernel to send again what was not answered.
+pub(super) const NOTIFY_RESEND: i32 = 7;
 
 /// Bits of `fuse_setattr_in.valid`.
 pub(super) mod valid {

@@ -58,7 +58,7 @@ fn orders_of_an_agent_that_is_gone_are_not_carried_out_for_the_next_one() {
     until("the orders have come", || fs::read(pair.at("open")).is_ok());
     pair.a.detach();
     pair.a.attach();
-    until("the next agent has come", || pair.a.log().contains("the agent is gone"));
+    until("the next agent has come", || pair.a.log().matches("an agent has come").count() == 2);
     drop(open);
     let found = pair.a.expect("Adopted", |report| match report {
         Report::Adopted(adopted) => Some(adopted.clone()),

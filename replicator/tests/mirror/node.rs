@@ -392,12 +392,12 @@ fn pass_connections(listener: &TcpListener, socket: &Path, ended: &AtomicBool) {
     }
 }
 
-fn connect_fds(path: &Path) -> Option<OwnedFd> {
+pub(crate) fn connect_fds(path: &Path) -> Option<OwnedFd> {
     let unix = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     connect(&unix, &SocketAddrUnix::new(path).unwrap()).ok().map(|()| unix)
 }
 
-fn send_fd(agent: &OwnedFd, packet: &[u8], descriptor: BorrowedFd<'_>) -> bool {
+pub(crate) fn send_fd(agent: &OwnedFd, packet: &[u8], descriptor: BorrowedFd<'_>) -> bool {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor];
