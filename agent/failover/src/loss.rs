@@ -201,7 +201,14 @@ impl Failover {
         if !self.config.failover && !self.take_over {
             return false;
         }
-        self.record(true, format!("{} is lost: this node takes over", self.config.peer));
+        let peer = &self.config.peer;
+        // Who left and said so is not lost, and nobody has to be woken for it.
+        let text = if fenced {
+            format!("{peer} has left service: this node takes over")
+        } else {
+            format!("{peer} is lost: this node takes over")
+        };
+        self.record(!fenced, text);
         self.begin_alone(Mode::Candidate, Cause::Rules);
         true
     }

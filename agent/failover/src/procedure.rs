@@ -373,7 +373,10 @@ impl Failover {
         self.service.mounted = false;
         self.record(true, format!("the directories could not be mounted: {reason}"));
         self.fence("its directories could not be mounted");
-        let hint = format!("safectl stopstart {} --on {}", self.config.module, self.config.node);
+        let hint = format!(
+            "put that right, then: safectl stopstart {} --on {}",
+            self.config.module, self.config.node
+        );
         self.block(&format!("could not be mounted: {reason}"), Some(hint));
     }
 

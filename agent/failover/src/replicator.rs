@@ -104,7 +104,10 @@ impl Failover {
     pub(crate) fn apply_refused(&mut self, reason: &str) {
         self.replicator = Replicator { process: Process::Refused, ..Replicator::default() };
         self.record(true, format!("the directories cannot be used: {reason}"));
-        let hint = format!("safectl stopstart {} --on {}", self.config.module, self.config.node);
+        let hint = format!(
+            "put that right, then: safectl stopstart {} --on {}",
+            self.config.module, self.config.node
+        );
         self.block(reason, Some(hint));
         self.fence("its directories cannot be used");
     }

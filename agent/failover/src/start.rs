@@ -1,5 +1,7 @@
 //! Starting, stopping, waiting: how a node gets into and out of the game (DESIGN section 6, Start).
 
+use std::time::Duration;
+
 use crate::action::Action;
 use crate::config::ArbiterKind;
 use crate::event::Adopted;
@@ -358,7 +360,10 @@ impl Failover {
                 let useless = waited && favourable && self.present().is_some_and(|peer| !peer.meetable);
                 if self.resume_alone || stopped || useless || (lonely && self.record_is_mine()) {
                     self.resume_alone = false;
-                    self.record(false, "holds a settled lineage: serves again");
+                    self.record(
+                        false,
+                        "served alone when it stopped, so that its data are the newest: serves again",
+                    );
                     self.go_alone_again();
                     return true;
                 }
@@ -459,16 +464,31 @@ impl Failover {
         self.hard.restarts += 1;
         self.persist();
         if self.hard.restarts > self.config.max_loop {
-            let reason = format!("{} restarts in {:?}", self.config.max_loop, self.config.loop_interval);
+            let cause = self.service.failure.as_ref().map_or_else(String::new, |why| format!("{why}; "));
+            let interval = in_words(self.config.loop_interval);
+            let reason = format!("{cause}{} restarts in {interval}", self.config.max_loop);
             self.out.push(Action::Record(crate::action::Record {
                 alarm: true,
                 text: format!("{reason}: waiting"),
             }));
-            let hint = format!("safectl stopstart {} --on {}", self.config.module, self.config.node);
+            let (module, node) = (&self.config.module, &self.config.node);
+            let hint = format!(
+                "safectl log {module}; put right what it says, then: safectl stopstart {module} --on {node}"
+            );
             self.blocked = Some(Blocked { reason, hint: Some(hint), exhausted: true, rule: None });
             if !self.config.retry_after.is_zero() {
                 self.timers.set(Timer::Loop, self.now + self.config.retry_after);
             }
         }
+    }
+}
+
+/// As people write it in `module.toml`.
+fn in_words(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{duration:?}"),
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
     }
 }

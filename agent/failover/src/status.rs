@@ -133,6 +133,8 @@ impl Failover {
                     format!("{peer} is not ready to be resynchronised")
                 }
             }
+        } else if self.peer.agent_gone {
+            format!("the safed of {peer} is gone: start it there")
         } else {
             format!("{peer} is not heard")
         };
@@ -158,7 +160,8 @@ impl Failover {
             }
             let right = if self.rights.promote { "" } else { ", not yet confirmed as ready to take over" };
             let phase = if self.rights.promote { Phase::Ready } else { Phase::Transient };
-            return (phase, format!("in step with {peer}{right}"), None);
+            let gone = if self.peer.agent_gone { ", whose safed is gone: start it there" } else { right };
+            return (phase, format!("in step with {peer}{gone}"), None);
         }
         if self.rights.promote && !self.config.failover && (self.peer_silent() || self.peer_fenced()) {
             return (
@@ -227,7 +230,9 @@ impl Failover {
     fn waiting_alone(&self) -> Sentence {
         let name = &self.config.peer;
         let lineage = &self.hard.lineage;
-        let forced = format!("{} --force", self.type_("prim"));
+        // The better way first: the other node has what this copy may lack.
+        let forced =
+            format!("bring {name} back; only if it is lost for good: {} --force", self.type_("prim"));
         if lineage.current.is_none() {
             if self.yields || self.only_second {
                 return (Phase::Blocked, format!("waits for {name}, to follow it"), None);
@@ -304,7 +309,12 @@ impl Failover {
                     "the directories of {} are not those that it knew (disk not mounted, replaced or reverted?)",
                     self.name_of(side)
                 ),
-                on("second", side, " --full"),
+                format!(
+                    "mount its disk, then: {} && {}; only to fill what is there now: {}",
+                    on("stop", side, ""),
+                    on("start", side, ""),
+                    on("second", side, " --full")
+                ),
             ),
             Question::NoGoodCopy => (
                 "neither copy can be trusted by itself".to_owned(),
@@ -324,14 +334,22 @@ impl Failover {
                     "both nodes went on alone: one must give up its changes; the command keeps those of {keep}, on \
                      {keep} it would keep those of {lose}"
                 );
-                (reason, on("second", before.other(), " --force"))
+                let second = on("second", before.other(), " --force");
+                // Who serves must stop first: it cannot become SECOND under its application.
+                let stop = on("stop", before.other(), "");
+                (
+                    reason,
+                    if self.side_serves(before.other()) { format!("{stop} && {second}") } else { second },
+                )
             }
             Question::Strangers => {
                 let reason = format!(
                     "the copies have no history in common: one must be replaced; the command replaces that of {}",
                     self.name_of(Side::Second)
                 );
-                (reason, on("second", Side::Second, " --force"))
+                let second = on("second", Side::Second, " --force");
+                let stop = on("stop", Side::Second, "");
+                (reason, if self.side_serves(Side::Second) { format!("{stop} && {second}") } else { second })
             }
         };
         (Phase::Blocked, reason, Some(hint))

@@ -293,7 +293,11 @@ impl Run {
             status.hint.filter(|_| waits).map(|hint| (hint, status.reason))
         });
         let Some((hint, reason)) = hint else { return Ok(false) };
-        let words: Vec<&str> = hint.split_whitespace().collect();
+        // The last resort stands last, after what to do about disks and cables, which the simulation does itself.
+        let last = hint.rsplit("; ").next().unwrap_or(&hint);
+        let typed = last.find("safectl ").map_or("", |at| &last[at..]);
+        let (stop, typed) = typed.split_once(" && ").map_or((None, typed), |(stop, then)| (Some(stop), then));
+        let words: Vec<&str> = typed.split_whitespace().collect();
         let host = if words.contains(&"n2") { 1 } else { 0 };
         let force = words.contains(&"--force");
         let allowed = self.inconsistent || self.cut || self.world.oracle.forced || !force;
@@ -314,6 +318,10 @@ impl Run {
         if force {
             self.world.oracle.forced = true;
             self.world.oracle.excused = true;
+        }
+        if stop.is_some() {
+            self.world.order(host, Command::Stop);
+            self.world.run(Duration::from_secs(10))?;
         }
         self.world.order(host, command);
         Ok(true)
