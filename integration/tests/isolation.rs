@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use safe_integration::error::Result;
-use safe_integration::eventually::throughout;
+use safe_integration::eventually::{eventually, throughout};
 use safe_integration::lan::{DEFAULT, LANS, REPL};
 use safe_integration::ledger::protected::{ADDRESS, MODULE, module};
 use safe_integration::{Cluster, Module, Service, State, clock, tree};
@@ -21,6 +21,9 @@ fn one_lan_cut_changes_nothing() -> Result<()> {
             let state = |index: usize| s.node(index).status(MODULE).map(|status| status.state);
             Ok((state(0)?, state(1)?) == (State::Prim, State::Second))
         })?;
+        // Commands and their status take the other lan, too.
+        assert_eq!(s.node(0).status_of(MODULE, "n2")?.state, State::Second, "{} is cut", lan.name);
+        assert_eq!(s.node(1).status_of(MODULE, "n1")?.state, State::Prim, "{} is cut", lan.name);
         s.served_after(clock::now())?;
         s.cluster.heal(lan)?;
     }
@@ -47,6 +50,37 @@ fn all_lans_cut_without_arbiter() -> Result<()> {
     // Both served: who was primary of the base survives.
     c.wait_pair("files", "n1")?;
     assert_eq!(c.node(0).shell("cat /srv/data/files/who /srv/data/files/before")?, "n1\nbefore");
+    tree::assert_equal(&c, "/srv/data/files")?;
+    c.finish()
+}
+
+/// A split brain that safed may not decide ends with the command that the status shows.
+#[test]
+fn split_brain_left_to_a_person() -> Result<()> {
+    let c = Cluster::two_nodes("split-manual")?;
+    let manual = "[split_brain]\npolicy = \"manual\"";
+    c.start_module(&Module::mirror("files").replicate("/srv/data/files").section(manual))?;
+    for lan in LANS {
+        c.cut(lan)?;
+    }
+    for node in c.nodes() {
+        c.wait_state("files", &node.name, State::Alone)?;
+        node.shell("hostname >/srv/data/files/who")?;
+    }
+    for lan in LANS {
+        c.heal(lan)?;
+    }
+    let hint = eventually(A_WHILE * 2, "the status says what to type", || {
+        Ok(c.node(0).status_of("files", "n1")?.hint)
+    })?;
+    assert_eq!(hint, "safectl stop files --on n2 && safectl second files --on n2 --force");
+    let refused = c.node(0).try_safectl("second files --on n2 --force --yes")?;
+    assert_eq!(refused.code, 1, "n2 serves");
+    for command in hint.split(" && ").filter_map(|command| command.strip_prefix("safectl ")) {
+        c.node(0).safectl(&format!("{command} --yes"))?;
+    }
+    c.wait_pair("files", "n1")?;
+    assert_eq!(c.node(0).shell("cat /srv/data/files/who")?, "n1");
     tree::assert_equal(&c, "/srv/data/files")?;
     c.finish()
 }

@@ -126,11 +126,13 @@ impl Nodes {
             return Err(Status::not_found(format!("no node {node}; the nodes are {}", names.join(", "))));
         };
         let own = settings.node(&joined.held.node).map(|node| &node.addresses);
-        let way = |lan: &String| {
+        let report = self.cluster.heart().reports().remove(node).unwrap_or_default();
+        let way = |(index, lan): (usize, &String)| {
             let to = SocketAddr::new(*found.addresses.get(lan)?, settings.ports.api);
-            Some(Way { from: *own?.get(lan)?, to })
+            let up = report.lans.get(index).is_some_and(|(up, _)| *up);
+            Some((up, Way { from: *own?.get(lan)?, to }))
         };
-        Ok(settings.lans.iter().filter_map(way).collect())
+        Ok(live_first(settings.lans.iter().enumerate().filter_map(way).collect()))
     }
 }
 
@@ -188,7 +190,14 @@ fn open(joined: &Joined, node: &str, addresses: Vec<Way>) -> Result<Channel, Sta
     Ok(dial::endpoint().connect_with_connector_lazy(connector))
 }
 
-/// The first lan that leads there, in the order of the settings.
+/// Lans that are up before those that are not, each in the order of the settings. A connection belongs to its order, so
+/// that one over a lan that went silent is not used, and waited for, any longer.
+fn live_first(mut ways: Vec<(bool, Way)>) -> Vec<Way> {
+    ways.sort_by_key(|(up, _)| !up);
+    ways.into_iter().map(|(_, way)| way).collect()
+}
+
+/// The first way that leads there.
 async fn first(addresses: &[Way], config: Arc<ClientConfig>) -> std::io::Result<dial::Stream> {
     let mut last = std::io::Error::other("no lan is common");
     for Way { from, to } in addresses {
@@ -198,4 +207,21 @@ async fn first(addresses: &[Way], config: Arc<ClientConfig>) -> std::io::Result<
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_lan_is_tried_last() {
+        let way = |net: u8| Way {
+            from: IpAddr::from([10, net, 0, 1]),
+            to: SocketAddr::from(([10, net, 0, 2], 9400)),
+        };
+        let order = |up: [bool; 3]| live_first(vec![(up[0], way(1)), (up[1], way(2)), (up[2], way(3))]);
+        assert_eq!(order([true, true, true]), [way(1), way(2), way(3)]);
+        assert_eq!(order([false, true, true]), [way(2), way(3), way(1)]);
+        assert_eq!(order([false, false, false]), [way(1), way(2), way(3)]);
+    }
 }
