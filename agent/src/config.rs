@@ -1,6 +1,7 @@
 //! Settings of the daemon: defaults, then `safed.toml`, then `SAFED_*`.
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,9 @@ impl Config {
             .merge(Toml::file(&file))
             .merge(Env::prefixed("SAFED_").only(&KEYS))
             .extract()
-            .map_err(|error| Startup(format!("cannot use the settings of {}: {error}", file.display())))?;
+            .map_err(|error| {
+                Startup(format!("cannot use the settings of {}: {}", file.display(), told(&error)))
+            })?;
         config.check().map_err(|wrong| Startup(format!("{}: {wrong}", file.display())))?;
         Ok(config)
     }
@@ -66,9 +69,30 @@ impl Config {
     }
 }
 
+/// In words for people; the library's own name its layers.
+fn told(error: &figment::Error) -> String {
+    let key = error.path.last().map_or("", String::as_str);
+    if let Kind::UnknownField(found, known) = &error.kind {
+        return format!("there is no key {found}; keys are {}", known.join(", "));
+    }
+    if let Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) = &error.kind {
+        return format!("{key} is {found}; it must be {wanted}");
+    }
+    error.to_string().replace("default.", "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_key_or_value_is_told_in_words() {
+        let wrong = load("port_ap = 1\n").unwrap_err().0;
+        assert!(wrong.contains("there is no key port_ap"), "{wrong}");
+        assert!(wrong.contains("port_api") && !wrong.contains("default."), "{wrong}");
+        let wrong = load("port_api = \"x\"\n").unwrap_err().0;
+        assert!(wrong.contains("port_api is string \"x\"; it must be u16"), "{wrong}");
+    }
 
     fn place(text: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

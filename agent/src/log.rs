@@ -34,13 +34,19 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 /// Writes a line of the daemon's own between what processes write.
 pub fn note(path: &Path, text: &str) {
-    let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(clock::unix_ms()) * 1_000_000);
-    let now = now.ok().and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default();
+    let now = stamp(clock::unix_ms());
     if let Err(error) =
         open(path).and_then(|mut file| file.write_all(format!("--- {now} {text}\n").as_bytes()))
     {
         tracing::warn!(%error, file = %path.display(), "cannot write the module's log");
     }
+}
+
+/// RFC 3339 in UTC, always with three digits of the second, so that the lines stand in columns.
+fn stamp(unix_ms: i64) -> String {
+    let second = OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1000));
+    let second = second.ok().and_then(|second| second.format(&Rfc3339).ok()).unwrap_or_default();
+    format!("{}.{:03}Z", second.trim_end_matches('Z'), unix_ms.rem_euclid(1000))
 }
 
 /// Sets the log aside if it has grown too long. What is written between copying and truncating is lost.
@@ -188,6 +194,12 @@ fn read_lines(file: &mut File, offset: &mut u64, lines: &mut Vec<String>, all: b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_the_same_width() {
+        assert_eq!(stamp(1_795_358_520_000), "2026-11-22T14:42:00.000Z");
+        assert_eq!(stamp(1_795_358_520_980), "2026-11-22T14:42:00.980Z");
+    }
 
     #[tokio::test]
     async fn last_lines_then_what_follows() {

@@ -52,7 +52,7 @@ impl Scripts {
             Err(why) => Err(why),
         };
         let line = match &outcome {
-            Ok(()) => format!("{name} ended"),
+            Ok(()) => format!("{name} ended well"),
             Err(why) => format!("{name} {why}"),
         };
         let log = self.log.clone();

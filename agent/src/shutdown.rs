@@ -21,7 +21,10 @@ pub fn watch(token: CancellationToken) -> Result<(), Startup> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "ending; modules go on under their replicators");
+        tracing::info!(
+            signal = name,
+            "ending; modules go on under their replicators, for agent_timeout (10s by default)"
+        );
         token.cancel();
     });
     Ok(())

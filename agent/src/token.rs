@@ -107,7 +107,7 @@ impl Token {
         }
         let bytes = URL_SAFE_NO_PAD
             .decode(text)
-            .map_err(|_| TokenError::Altered("it has characters that no token has"))?;
+            .map_err(|_| TokenError::Altered("it is not whole, or has characters that no token has"))?;
         let length = bytes.len().checked_sub(CHECK).ok_or(TokenError::Altered("it is too short"))?;
         let (content, sum) = bytes.split_at(length);
         if check(content) != sum {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use safe_integration::error::Result;
 use safe_integration::ledger::protected::{ADDRESS, MODULE};
 use safe_integration::module::CALLS;
+use safe_integration::node::ROOT;
 use safe_integration::{Cluster, Module, Phase, Service, State, clock, tree};
 
 /// Less than the heartbeat timeout: an announced change does not wait for it.
@@ -22,6 +23,8 @@ fn stopped_primary_hands_over_at_once() -> Result<()> {
     s.wait(s.node(0), State::Stop)?;
     assert!(!s.node(0).has_address(ADDRESS));
     assert!(s.node(0).fuse_mounts()?.is_empty(), "the mount is gone");
+    let events = s.node(0).safectl(&format!("events {MODULE} -o json"))?;
+    assert!(events.contains("stop was ordered by "), "{events}");
     s.node(0).safectl(&format!("start {MODULE}"))?;
     s.wait_pair(s.node(1))?;
     s.finish()
@@ -139,6 +142,22 @@ fn first_start_with_data_on_both_nodes() -> Result<()> {
     c.wait_pair("m", "n1")?;
     tree::assert_equal(&c, "/srv/data/m")?;
     assert_eq!(c.node(0).shell("cat /srv/data/m/file")?, "n1");
+    c.finish()
+}
+
+/// As `safectl help security` says.
+#[test]
+fn node_leaves_its_cluster_and_makes_another() -> Result<()> {
+    let c = Cluster::two_nodes("leave")?;
+    let node = c.node(0);
+    let again = format!("cluster init --name other --node n1 {}", node.address_options());
+    let refused = node.try_safectl(&again)?;
+    assert!(refused.err.contains("safectl help security"), "{}", refused.err);
+    node.stop_agent()?;
+    node.shell(&format!("rm -r {ROOT}/lib/cluster {ROOT}/lib/modules"))?;
+    node.start_agent()?;
+    node.safectl(&again)?;
+    assert!(node.safectl("cluster status -o json")?.contains("\"cluster\": \"other\""));
     c.finish()
 }
 

@@ -10,7 +10,10 @@ use crate::token::TokenError;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The node belongs to a cluster already.
-    #[error("this node belongs to cluster {0} already, as node {1}")]
+    #[error(
+        "this node belongs to cluster {0} already, as node {1}; `safectl cluster invite` lets another node join it, \
+         `safectl help security` says how a node leaves its cluster"
+    )]
     Member(String, String),
     /// It belongs to none.
     #[error(

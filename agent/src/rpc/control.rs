@@ -31,7 +31,7 @@ pub(super) async fn control(
     let command = validate::control(&request)?;
     let own = desk.own()?;
     if request.local {
-        let message = here(desk, command, &request).await?;
+        let message = here(desk, caller, command, &request).await?;
         return Ok(ControlModuleResponse { outcomes: vec![Outcome { node: own, accepted: true, message }] });
     }
     let module = status::locate(desk, &request.name).await?;
@@ -74,8 +74,13 @@ fn answer(given: Vec<Given>) -> Result<ControlModuleResponse, Status> {
     Ok(ControlModuleResponse { outcomes })
 }
 
-async fn here(desk: &Desk, command: Command, request: &ControlModuleRequest) -> Result<String, Status> {
-    let command = match command {
+async fn here(
+    desk: &Desk,
+    caller: &str,
+    asked: Command,
+    request: &ControlModuleRequest,
+) -> Result<String, Status> {
+    let command = match asked {
         Command::Start => Core::Start,
         Command::Stop | Command::Shutdown => Core::Stop,
         Command::Stopstart => Core::StopStart,
@@ -85,7 +90,21 @@ async fn here(desk: &Desk, command: Command, request: &ControlModuleRequest) -> 
         Command::Second => Core::Second { full: request.full, force: request.force },
         Command::Unspecified => return Err(Status::invalid_argument("the command is missing")),
     };
-    desk.context.node.control(&request.name, command).await.map_err(refuse)
+    let outcome = desk.context.node.control(&request.name, command).await.map_err(refuse)?;
+    // What a person asked for belongs to what was decided here, and why.
+    desk.context.events.record(
+        &request.name,
+        false,
+        &format!("{} was ordered by {caller:.200}", verb(asked, request)),
+    );
+    Ok(outcome)
+}
+
+/// The command as it is typed.
+fn verb(command: Command, request: &ControlModuleRequest) -> String {
+    let word = command.as_str_name().trim_start_matches("COMMAND_").to_lowercase();
+    let flags = [(request.force, " --force"), (request.full, " --full")];
+    flags.iter().filter(|(set, _)| *set).fold(word, |text, (_, flag)| text + flag)
 }
 
 async fn serving(desk: &Desk, name: &str) -> Result<Vec<String>, Status> {
@@ -117,7 +136,7 @@ impl Order<'_> {
 
     async fn to(&self, node: &str) -> Result<String, Status> {
         if node == self.own {
-            return here(self.desk, self.command, self.request).await;
+            return here(self.desk, self.caller, self.command, self.request).await;
         }
         let mut client = self.desk.nodes.modules(node).await?;
         let mut request = tonic::Request::new(ControlModuleRequest {

@@ -55,6 +55,7 @@ pub(super) async fn judge(
             witnesses: None,
         };
         findings.extend(spec.validate(around));
+        findings.extend(absent_interfaces(&spec));
         let name = if name.is_empty() { spec.module.name.clone() } else { name };
         for other in spec_store::installed(&paths).unwrap_or_default() {
             if other == name {
@@ -71,6 +72,21 @@ pub(super) async fn judge(
         Ok((findings, spec))
     })
     .await
+}
+
+/// Interfaces that this node has not: with one of them no client would reach the module here.
+fn absent_interfaces(spec: &ModuleSpec) -> Vec<Finding> {
+    // The interfaces of this network namespace, a line each after two of headings.
+    let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let names: Vec<&str> =
+        table.lines().skip(2).filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim()).collect();
+    let named = spec.address.iter().map(|address| address.interface.as_str());
+    let absent = named.filter(|name| *name != "auto" && !names.is_empty() && !names.contains(name));
+    absent
+        .map(|name| {
+            Finding::warning(FILE, format!("this node has no interface {name}; it has {}", names.join(", ")))
+        })
+        .collect()
 }
 
 /// Refuses what this node cannot take, for another node that coordinates.

@@ -11,6 +11,7 @@ use safe_proto::module::{
     ModuleStatus, ReadLogRequest, ReadLogResponse, RemoveModuleRequest, RemoveModuleResponse,
     ValidateModuleRequest, ValidateModuleResponse, WatchStatusRequest, WatchStatusResponse,
 };
+use safe_proto::spec::ModuleSpec;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_stream::Stream;
@@ -57,9 +58,10 @@ impl ModuleService for Desk {
     ) -> Result<Response<InstallModuleResponse>, Status> {
         let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
         let work = async move {
+            let asked = asked_name(&request);
             let outcome = install::install(&desk, request).await;
-            let name = outcome.as_ref().map_or("", |answer| answer.name.as_str());
-            desk.audit(&caller, &format!("install module {name}"), &outcome);
+            let name = outcome.as_ref().map_or(asked.as_str(), |answer| answer.name.as_str());
+            desk.audit(&caller, &format!("install module {name:.63}"), &outcome);
             outcome
         };
         super::whole(work).await.map(Response::new)
@@ -153,6 +155,15 @@ impl ModuleService for Desk {
         tokio::spawn(read(reader, request.follow, answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+/// The name a module is to be installed under, as far as it can be read: a refusal is audited, too.
+fn asked_name(request: &InstallModuleRequest) -> String {
+    if !request.name.is_empty() {
+        return request.name.clone();
+    }
+    let spec = request.module.as_ref().map_or("", |module| module.spec.as_str());
+    ModuleSpec::parse(spec).map_or_else(|_| "without a readable name".to_owned(), |spec| spec.module.name)
 }
 
 /// A command as the audit log tells it.

@@ -55,5 +55,11 @@ async fn take(desk: &Desk, own: &str, node: &str, name: &str) -> Result<(), Stat
 }
 
 fn named(node: &str, status: &Status) -> Status {
+    if status.code() == tonic::Code::Unavailable {
+        return Status::unavailable(format!(
+            "{}; a module is removed on all its nodes or on none: start safed on {node}, then try again",
+            status.message()
+        ));
+    }
     Status::new(status.code(), format!("node {node}: {}", status.message()))
 }

@@ -77,8 +77,20 @@ fn merge(desk: &Desk, joined: &Joined, name: &str, said: &BTreeMap<&str, Said>) 
             };
             merged.push(status);
         }
+        let of_module = merged.len().saturating_sub(info.nodes.len());
+        show_at_target(&mut merged[of_module..]);
     }
     merged
+}
+
+/// The source counts a resync; shown it is at the target, whose copy it is about.
+fn show_at_target(nodes: &mut [ModuleStatus]) {
+    let target =
+        |status: &ModuleStatus| status.state() == State::Second && status.phase() == Phase::Transient;
+    let Some(index) = nodes.iter().position(target) else { return };
+    let told = nodes.iter_mut().filter(|status| !target(status)).filter_map(|status| status.data.as_mut());
+    let Some(resync) = told.filter_map(|data| data.resync.take()).next() else { return };
+    nodes[index].data.get_or_insert_default().resync.get_or_insert(resync);
 }
 
 async fn ask(desk: &Desk, node: &str) -> Said {
@@ -112,7 +124,8 @@ fn silence(desk: &Desk, joined: &Joined, node: &str, status: &Status) -> String 
     match heard {
         Some(_) if is_reachable => {
             let port = joined.held.settings.ports.api;
-            format!("its heartbeats are heard, but port {port}/tcp does not answer: {}", status.message())
+            let why = status.message();
+            format!("its heartbeats are heard, but its safed does not answer at port {port}/tcp: {why}")
         }
         Some(heard) => {
             let seconds = clock::now().since(heard).as_secs();
@@ -150,4 +163,34 @@ pub(super) async fn locate(desk: &Desk, name: &str) -> Result<ModuleInfo, Status
 
 fn unknown(name: &str) -> Status {
     Status::not_found(format!("no module {name} is installed: `safectl module list` shows those that are"))
+}
+
+#[cfg(test)]
+mod tests {
+    use safe_proto::module::{DataStatus, ResyncStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_resync_is_shown_at_its_target() {
+        let status = |node: &str, state: State, phase: Phase, resync: Option<ResyncStatus>| ModuleStatus {
+            node: node.to_owned(),
+            state: state.into(),
+            phase: phase.into(),
+            data: Some(DataStatus { resync, ..DataStatus::default() }),
+            ..ModuleStatus::default()
+        };
+        let resync = Some(ResyncStatus { bytes_done: 5, ..ResyncStatus::default() });
+        let told = |nodes: &[ModuleStatus]| -> Vec<bool> {
+            nodes.iter().map(|node| node.data.as_ref().is_some_and(|data| data.resync.is_some())).collect()
+        };
+        let source = status("n1", State::Alone, Phase::Ready, resync);
+        let mut nodes = [source.clone(), status("n2", State::Second, Phase::Transient, None)];
+        show_at_target(&mut nodes);
+        assert_eq!(told(&nodes), [false, true]);
+        // Where the target does not answer, the source's word is all there is.
+        let mut nodes = [source, status("n2", State::Unknown, Phase::Unspecified, None)];
+        show_at_target(&mut nodes);
+        assert_eq!(told(&nodes), [true, false]);
+    }
 }
