@@ -56,6 +56,11 @@ pub fn check(module: &ModuleFiles) -> Vec<Finding> {
         }
     }
     findings.extend(pairs(&seen));
+    let starts = ["scripts/start_prim", "scripts/start_both"];
+    if !starts.iter().any(|name| seen.contains(name)) {
+        let message = "no application is started: there is no scripts/start_prim".to_owned();
+        findings.push(Finding::warning(FILE, message));
+    }
     findings
 }
 

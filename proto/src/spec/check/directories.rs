@@ -32,6 +32,9 @@ pub(super) fn check(report: &mut Report<'_>, own: &[PathBuf]) {
         );
         report.error("replicate", message);
     }
+    if spec.module.kind == Kind::Mirror && spec.replicate.is_empty() {
+        report.note("no directory is replicated: only the address and the application move");
+    }
     for (index, directory) in spec.replicate.iter().enumerate() {
         let key = format!("replicate.{index}.path");
         match fault(&directory.path) {
