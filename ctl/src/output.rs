@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::Format;
 use crate::error::{Exit, Failure};
 
+pub(crate) mod page;
 pub(crate) mod table;
 mod yaml;
 
@@ -47,6 +48,14 @@ impl Printer {
         }
     }
 
+    /// A page of the guide: for people in the width of their terminal, for programs as it was written.
+    pub(crate) fn page(self, markdown: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => to_stdout(&format!("{}\n", page::render(markdown.trim_end(), width().into()))),
+            Format::Json | Format::Yaml => self.document(markdown),
+        }
+    }
+
     fn document<T: Serialize + ?Sized>(self, data: &T) -> Result<(), Failure> {
         let broken = |error| Failure::failed("the answer cannot be written in this form").cause(error);
         match self.format {
@@ -70,7 +79,27 @@ impl Printer {
 
 /// A word to the person at the terminal.
 pub(crate) fn note(text: &str) {
-    to_stderr(&format!("{text}\n"));
+    to_stderr(&format!("{}\n", folded(text, 0)));
+}
+
+/// Lines that fit a person's terminal, where `lead` columns stand before the first; elsewhere as they are. A command stays
+/// on one line, so that it can be copied.
+fn folded(text: &str, lead: usize) -> String {
+    let Some(width) = table::terminal_width().filter(|_| std::io::stderr().is_terminal()) else {
+        return text.to_owned();
+    };
+    let lead = " ".repeat(lead);
+    let fold = |line: &str| {
+        let fits = lead.len() + line.chars().count() <= usize::from(width);
+        if fits || line.contains("safectl ") {
+            return line.to_owned();
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let before = format!("{lead}{indent}");
+        let lines = page::fill(line, &before, &before, width.into());
+        lines.join("\n").split_off(lead.len())
+    };
+    text.lines().map(fold).collect::<Vec<_>>().join("\n")
 }
 
 /// A question without an end of line.
@@ -87,10 +116,14 @@ pub(crate) fn failure(failure: &Failure) {
         Exit::Done | Exit::Condition => format!("{}", "waiting:".yellow().bold()),
         Exit::Failed | Exit::Usage => format!("{}", "error:".red().bold()),
     };
-    let mut text = format!("{word} {}\n", failure.message);
+    let mut text = format!("{word} {}\n", folded(&failure.message, "error: ".len()));
     for (label, part) in [("why", &failure.cause), ("try", &failure.hint)] {
         if let Some(part) = part {
-            text.push_str(&format!("  {} {part}\n", format_args!("{label}:").bold()));
+            text.push_str(&format!(
+                "  {} {}\n",
+                format_args!("{label}:").bold(),
+                folded(part, "  why: ".len())
+            ));
         }
     }
     to_stderr(&text);

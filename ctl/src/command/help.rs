@@ -66,7 +66,7 @@ pub(crate) fn run(context: &Context, args: &HelpArgs) -> Result<Exit, Failure> {
         [] => list(context)?,
         [topic] if page(topic).is_some() => {
             let text = page(topic).map_or("", |page| page.text);
-            context.printer.text(&text, text.trim_end())?;
+            context.printer.page(text)?;
         }
         words => {
             let text = command(words).ok_or_else(|| unknown(words))?;
