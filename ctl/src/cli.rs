@@ -30,8 +30,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Directory of the safed to talk to, if it was started with --root
-    #[arg(long, global = true, value_name = "DIR", env = "SAFED_ROOT", hide_env_values = true)]
+    /// Directory of the safed to talk to, if it was started with --root [env: SAFED_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Talk to a safed elsewhere: https://HOST:9400; needs --cert, --key and --ca
     #[arg(long, global = true, value_name = "URL")]
@@ -114,7 +114,7 @@ pub(crate) enum Command {
     Shutdown(control::ShutdownArgs),
     /// Stop a module on a node; the other node takes over if it can
     Stop(control::StopArgs),
-    /// Stop, then start a module on a node; the other node takes over if it can
+    /// Stop, then start a module on a node; if it served, either node may serve then
     Stopstart(control::StopArgs),
     /// Restart the application where it runs; roles stay
     Restart(control::RestartArgs),

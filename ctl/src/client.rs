@@ -42,7 +42,10 @@ impl Client {
                 Target::Tls(endpoint) => tls::connect(endpoint).await,
             }
         };
-        let channel = bounded(context.timeout, &place, dial).await??;
+        let channel = match (bounded(context.timeout, &place, dial).await, &context.target) {
+            (Err(_), Target::Tls(endpoint)) => return Err(tls::silent(endpoint, context.timeout)),
+            (outcome, _) => outcome??,
+        };
         let over_tls = matches!(context.target, Target::Tls(_));
         Ok(Self { channel, timeout: context.timeout, over_tls, place })
     }

@@ -51,7 +51,11 @@ const PORT: u16 = 9400;
 impl Context {
     /// Makes sense of the raw arguments.
     pub(crate) fn resolve(cli: Cli) -> Result<(Self, Command), Failure> {
-        let global = cli.global;
+        let mut global = cli.global;
+        // Not by clap, whose usage lines would show --root as if it were required.
+        global.root = global
+            .root
+            .or_else(|| std::env::var_os("SAFED_ROOT").filter(|root| !root.is_empty()).map(Into::into));
         if global.no_wait && global.wait.is_some() {
             return Err(Failure::usage("--wait and --no-wait exclude each other"));
         }

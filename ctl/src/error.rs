@@ -95,7 +95,7 @@ impl Failure {
 /// The `safed` did not answer within `--timeout`.
 pub(crate) fn timed_out(place: &str) -> Failure {
     Failure::failed(format!("the safed at {place} did not answer in time"))
-        .hint("try again with a longer --timeout; its log says what it is busy with: journalctl -u safed")
+        .hint("try again with a longer --timeout; what safed writes to stderr says what it is busy with")
 }
 
 /// The innermost cause: the ones around it only say "transport error".

@@ -52,11 +52,15 @@ pub(crate) async fn until(
         lasting,
     };
     let watching = follower.watch(context, client, module);
-    match tokio::time::timeout(context.wait_timeout, watching).await {
-        Ok(result) => result?,
-        Err(_) => return Err(follower.out_of_time(context, module)),
+    let outcome = match tokio::time::timeout(context.wait_timeout, watching).await {
+        Ok(result) => result,
+        Err(_) => Err(follower.out_of_time(context, module)),
+    };
+    // A program gets the status either way: it says where it stuck, and why.
+    if outcome.is_err() && !context.is_table() {
+        context.printer.text(&follower.last, "")?;
     }
-    Ok(follower.last)
+    outcome.map(|()| follower.last)
 }
 
 struct Follower {

@@ -129,7 +129,9 @@ impl Pursuit {
                 Verdict::Failed(format!("{} did not start: {reason}", entry.node))
             };
         }
-        let stuck = open.iter().all(|entry| entry.awaits_person() || entry.state == State::Unknown);
+        let stuck = open.iter().all(|entry| {
+            entry.awaits_person() || entry.state == State::Unknown || waits_for_blocked(entry, now)
+        });
         match open.iter().find(|entry| entry.awaits_person()) {
             Some(entry) if stuck => person(entry),
             _ => Verdict::Pending,
@@ -212,6 +214,18 @@ fn runs(entry: &Entry) -> bool {
         State::Second => entry.phase != Some(Phase::Blocked),
         State::Stop | State::Wait | State::Unknown => false,
     }
+}
+
+/// It waits, without an end of its own, for a node where a person is awaited. (A node that waits for a time says for how
+/// long.)
+fn waits_for_blocked(entry: &Entry, now: &[Entry]) -> bool {
+    let Some(reason) = entry.reason.as_deref().filter(|_| entry.state == State::Wait) else { return false };
+    let Some(awaited) = reason.strip_prefix("waits for ") else { return false };
+    now.iter().filter(|other| other.node != entry.node && other.awaits_person()).any(|other| {
+        awaited
+            .strip_prefix(other.node.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+    })
 }
 
 fn person(entry: &Entry) -> Verdict {

@@ -110,8 +110,10 @@ pub(crate) struct Entry {
 /// One copy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Data {
-    pub(crate) uptodate: bool,
-    pub(crate) consistent: bool,
+    /// None: the node does not answer.
+    pub(crate) uptodate: Option<bool>,
+    /// None: the node does not answer, or there is no copy yet whose state could be told.
+    pub(crate) consistent: Option<bool>,
     pub(crate) lineage: Option<String>,
     pub(crate) last_paired: Moment,
     pub(crate) resync: Option<Resync>,
@@ -143,9 +145,11 @@ impl Resync {
 /// The stream between the nodes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Replication {
-    pub(crate) connected: bool,
+    /// None: the node does not answer.
+    pub(crate) connected: Option<bool>,
     pub(crate) lan: Option<String>,
-    pub(crate) backlog: u64,
+    /// None: the node does not answer.
+    pub(crate) backlog: Option<u64>,
     pub(crate) ack_us: Option<u32>,
 }
 
@@ -179,8 +183,10 @@ pub(crate) struct Arbiter {
 /// Automatic restarts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Restarts {
-    pub(crate) count: u32,
-    pub(crate) max: u32,
+    /// None: the node does not answer.
+    pub(crate) count: Option<u32>,
+    /// None: the node does not answer.
+    pub(crate) max: Option<u32>,
 }
 
 impl Entry {
@@ -204,7 +210,13 @@ impl Entry {
 
 impl From<wire::ModuleStatus> for Entry {
     fn from(status: wire::ModuleStatus) -> Self {
-        let (state, phase) = (status.state().into(), Phase::from_wire(status.phase()));
+        let (state, phase): (State, _) = (status.state().into(), Phase::from_wire(status.phase()));
+        // Of a node that does not answer nothing is known, whatever zeros the message holds.
+        let known = state != State::Unknown;
+        let mut data = Data::known(status.data.unwrap_or_default(), known);
+        if matches!(state, State::Prim | State::Second) && phase == Some(Phase::Ready) {
+            data.last_paired = Moment(status.as_of_ms);
+        }
         Self {
             state,
             phase,
@@ -212,11 +224,12 @@ impl From<wire::ModuleStatus> for Entry {
             kind: status.kind,
             node: status.node,
             reason: some(status.reason),
-            hint: some(status.hint),
+            // A module that was stopped as it was asked to awaits nobody.
+            hint: some(status.hint).filter(|_| (state, phase) != (State::Stop, Some(Phase::Ready))),
             since: Moment(status.since_ms),
             as_of: Moment(status.as_of_ms),
-            data: status.data.unwrap_or_default().into(),
-            replication: status.replication.unwrap_or_default().into(),
+            data,
+            replication: Replication::known(status.replication.unwrap_or_default(), known),
             addresses: status.addresses.into_iter().map(Into::into).collect(),
             lans: status.lans.into_iter().map(|lan| Lan { name: lan.name, up: lan.up }).collect(),
             arbiters: status
@@ -234,19 +247,24 @@ impl From<wire::ModuleStatus> for Entry {
             boot: some(status.boot),
             failover: some(status.failover),
             checkers: None,
-            restarts: Restarts { count: status.restarts, max: status.restarts_max },
+            restarts: Restarts {
+                count: known.then_some(status.restarts),
+                max: known.then_some(status.restarts_max),
+            },
             version: some(status.version),
             isolation: some(status.isolation),
         }
     }
 }
 
-impl From<wire::DataStatus> for Data {
-    fn from(data: wire::DataStatus) -> Self {
+impl Data {
+    fn known(data: wire::DataStatus, known: bool) -> Self {
+        let lineage = some(data.lineage);
         Self {
-            uptodate: data.uptodate,
-            consistent: data.consistent,
-            lineage: some(data.lineage),
+            uptodate: known.then_some(data.uptodate),
+            // A copy without a history is not broken: it is none yet.
+            consistent: (known && (data.consistent || lineage.is_some())).then_some(data.consistent),
+            lineage,
             last_paired: Moment::from_seconds(data.last_paired),
             resync: data.resync.map(Into::into),
             verify: None,
@@ -269,12 +287,12 @@ impl From<wire::ResyncStatus> for Resync {
     }
 }
 
-impl From<wire::ReplicationStatus> for Replication {
-    fn from(replication: wire::ReplicationStatus) -> Self {
+impl Replication {
+    fn known(replication: wire::ReplicationStatus, known: bool) -> Self {
         Self {
-            connected: replication.connected,
+            connected: known.then_some(replication.connected),
             lan: some(replication.lan),
-            backlog: replication.backlog,
+            backlog: known.then_some(replication.backlog),
             ack_us: Some(replication.ack_us).filter(|&us| us > 0),
         }
     }

@@ -295,14 +295,15 @@ fn a_node_that_does_not_take_the_command_is_exit_code_1() {
     let fake = Fake::start(Script { status: stopped(), outcomes, after: vec![running], ..Script::default() });
     let said = on(&fake, &["start", "db"]);
     assert_eq!(said.code, 1, "{}", said.err);
-    assert!(said.err.contains("n2: does not answer"), "{}", said.err);
+    let end = "waiting: n2 did not take the command\n  why: does not answer\n  try: safectl status db\n";
+    assert!(said.err.ends_with(end), "{}", said.err);
 }
 
 #[test]
 fn force_says_what_is_lost_and_needs_yes() {
     let fake = Fake::start(Script { status: stopped(), ..Script::default() });
     let said = on(&fake, &["prim", "db", "--on", "n1", "--force"]);
-    assert_eq!(said.code, 64);
+    assert_eq!(said.code, 1);
     assert!(said.err.contains("will be lost") && said.err.contains("add --yes"), "{}", said.err);
     assert!(fake.script().commands.is_empty());
 
@@ -314,8 +315,147 @@ fn force_says_what_is_lost_and_needs_yes() {
     assert!(fake.script().commands[0].force);
 
     let said = on(&fake, &["second", "db", "--on", "n2", "--force"]);
-    assert_eq!(said.code, 64);
+    assert_eq!(said.code, 1);
     assert!(said.err.contains("What only n2 has will be lost"), "{}", said.err);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_threatened() {
+    let both = vec![status("n1", State::Alone, Phase::Ready), status("n2", State::Alone, Phase::Ready)];
+    let fake = Fake::start(Script { status: both, ..Script::default() });
+    let said = on(&fake, &["second", "db", "--on", "n2", "--force", "--yes"]);
+    assert_eq!(said.code, 1);
+    insta::assert_snapshot!(said.err, @r"
+    waiting: n2 serves db: it is ALONE/ready
+      why: a node that serves cannot become SECOND; nothing was done
+      try: to give up what only n2 has: safectl stop db --on n2 && safectl second db --on n2 --force
+    ");
+    fake.script().status = pair();
+    for words in [&["prim", "db", "--on", "n2"][..], &["prim", "db", "--on", "n2", "--force"]] {
+        let said = on(&fake, words);
+        assert_eq!(said.code, 1);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(said.err, @r"
+            waiting: n1 serves db and n2 is SECOND/ready
+              why: at most one node serves; nothing was done
+              try: safectl swap db
+            ");
+        }
+    }
+    assert!(fake.script().commands.is_empty());
+    let said = on(&fake, &["prim", "db", "--on", "n1", "--force"]);
+    assert_eq!(said.code, 0, "nothing is lost where it serves already: {}", said.err);
+    assert!(!said.err.contains("lost"), "{}", said.err);
+}
+
+#[test]
+fn a_stop_that_ends_the_service_for_want_of_a_copy_in_step_is_asked_for() {
+    let fake = Fake::start(Script { status: resync(), ..Script::default() });
+    let said = on(&fake, &["stop", "db", "--on", "n1"]);
+    assert_eq!(said.code, 1);
+    insta::assert_snapshot!(said.err, @r"
+    db: nobody will serve: n2 is SECOND/transient
+    The service of db ends: n2 is SECOND/transient and cannot take over yet.
+    To keep it, wait first: safectl wait db --on n2 --state SECOND/ready
+    It will serve again after: safectl start db --on n1
+    waiting: nothing was done: there is no terminal to ask at
+      try: if that loss is accepted, add --yes
+    ");
+    assert!(fake.script().commands.is_empty());
+    let said = on(&fake, &["stop", "db", "--on", "n1", "--yes", "--no-wait"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn names_that_nobody_knows_are_the_same_failure_everywhere() {
+    let modules =
+        ListModulesResponse { modules: vec![ModuleInfo { name: "db".to_owned(), ..ModuleInfo::default() }] };
+    let fake = Fake::start(Script { status: pair(), modules, ..Script::default() });
+    for words in [&["start", "web"][..], &["events", "web"], &["start", "db", "--on", "n9"]] {
+        let said = on(&fake, words);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{words:?}: {}", said.err);
+        assert!(said.err.starts_with("error: "), "{words:?}: {}", said.err);
+    }
+    assert_eq!(on(&fake, &["events", "db"]).out, "No events yet.\n");
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let away = ModuleStatus {
+        module: "db".to_owned(),
+        node: "n2".to_owned(),
+        kind: "mirror".to_owned(),
+        state: State::Unknown.into(),
+        ..ModuleStatus::default()
+    };
+    let fresh = ModuleStatus { data: None, ..status("n1", State::Stop, Phase::Ready) };
+    let fake = Fake::start(Script { status: vec![fresh, away], ..Script::default() });
+    let said = on(&fake, &["status", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    for path in [
+        "/1/data/uptodate",
+        "/1/data/consistent",
+        "/1/data/last_paired",
+        "/1/replication/connected",
+        "/1/replication/backlog",
+        "/1/restarts/count",
+        "/1/restarts/max",
+        "/0/data/consistent",
+    ] {
+        assert!(value.pointer(path).unwrap().is_null(), "{path}");
+    }
+    assert_eq!(value[0]["data"]["uptodate"], false);
+    assert!(on(&fake, &["status"]).out.contains("none yet"));
+}
+
+#[test]
+fn copies_in_step_were_in_step_just_now() {
+    let fake = Fake::start(Script { status: pair(), ..Script::default() });
+    let said = on(&fake, &["status", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value[1]["data"]["last_paired"], value[1]["as_of"]);
+}
+
+#[test]
+fn a_command_that_ends_badly_gives_programs_the_status_too() {
+    let waits = |node| {
+        let status = later(status(node, State::Wait, Phase::Blocked));
+        with(status, "both copies have data", "safectl prim db --on n1")
+    };
+    let after = vec![vec![waits("n1"), waits("n2")]];
+    let fake = Fake::start(Script { status: stopped(), after, ..Script::default() });
+    let said = on(&fake, &["start", "db", "-o", "json"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value[0]["state"], "WAIT");
+}
+
+#[test]
+fn an_address_that_is_missing_is_said_with_where_to_look() {
+    let mut alone = status("n1", State::Alone, Phase::Ready);
+    alone.addresses[0].present = false;
+    let fake = Fake::start(Script { status: vec![alone], ..Script::default() });
+    let said = on(&fake, &["status"]).out;
+    assert!(said.contains("✖ 10.99.0.50 missing") && said.contains("why: safectl events db"), "{said}");
+}
+
+#[test]
+fn a_stopped_module_awaits_nobody() {
+    let stop = with(status("n1", State::Stop, Phase::Ready), "stopped", "safectl start db --on n1");
+    let fake = Fake::start(Script { status: vec![stop], ..Script::default() });
+    assert!(!on(&fake, &["status"]).out.contains("type:"));
+    let value: serde_json::Value = serde_json::from_str(&on(&fake, &["status", "-o", "json"]).out).unwrap();
+    assert!(value[0]["hint"].is_null());
+}
+
+#[test]
+fn the_better_way_stands_before_force() {
+    let hint = "bring n2 back; only if it is lost for good: safectl prim db --on n1 --force";
+    let waits = with(status("n1", State::Wait, Phase::Blocked), "n2 is not heard", hint);
+    let fake = Fake::start(Script { status: vec![waits], ..Script::default() });
+    let said = on(&fake, &["status"]);
+    let end = "\n    bring n2 back\n    only if it is lost for good: safectl prim db --on n1 --force\n";
+    assert!(said.out.ends_with(end), "{}", said.out);
 }
 
 #[test]
@@ -336,13 +476,13 @@ fn wrong_usage_is_exit_code_64() {
         &["stop", "db"][..],
         &["prim", "db"],
         &["prim", "db", "--on", "*"],
-        &["start", "db", "--on", "n9"],
         &["start", "db", "--wait", "--no-wait"],
         &["start", "db", "--timeout", "soon"],
         &["wait", "db", "--state", "PRIMARY"],
         &["cluster", "init", "--name", "Demo", "--node", "n1", "--address", "default=10.0.0.1"],
         &["cluster", "init", "--name", "demo", "--node", "n1", "--address", "10.0.0.1"],
         &["cluster", "invite", "--ttl", "8d"],
+        &["cluster", "invite", "--ttl", "1s"],
         &["cluster", "join", "no token!", "--node", "n2", "--address", "default=10.0.0.2"],
         &["status", "--endpoint", "https://n1:9400"],
         &["status", "--cert", "x"],
@@ -415,7 +555,7 @@ fn status_of_the_cluster() {
     NODE  LAN      ADDRESS   STATE              SAFED
     n1    default  10.0.0.1  ● this node        -
     n2    default  10.0.0.2  ✖ silent for 61 s  -
-    n2 does not answer on any lan. On n2: systemctl status safed
+    n2 does not answer on any lan. On n2: safectl version
     (safed needs 9400/tcp, 9401/udp and 9402/tcp open between the nodes)
     ");
 }
@@ -556,7 +696,7 @@ fn the_guide_names_every_key_of_a_module() {
                 [[address]]\nip = \"10.0.0.5/24\"\n";
     let spec = safe_proto::spec::ModuleSpec::parse(text).unwrap();
     let value = toml::Value::try_from(&spec).unwrap();
-    let page = safectl(&["help", "module"]).out;
+    let page: String = serde_json::from_str(&safectl(&["help", "module", "-o", "json"]).out).unwrap();
     for (section, content) in value.as_table().unwrap() {
         let content = content.as_array().map_or(content, |items| items.first().unwrap_or(content));
         assert!(page.contains(&format!("[{section}]")), "[{section}]");
@@ -583,7 +723,10 @@ fn every_page_of_the_guide_is_built_in() {
     for topic in ["start", "concepts", "module", "operate", "isolation", "json", "security"] {
         let said = safectl(&["help", topic]);
         assert_eq!(said.code, 0, "{topic}");
-        assert!(said.out.starts_with("# "), "{topic}");
+        assert!(!said.out.contains("| --- |"), "{topic}: a raw table");
+        for line in said.out.lines().filter(|line| !line.starts_with("    ")) {
+            assert!(line.chars().count() <= 80, "{topic}: {line}");
+        }
         assert!(list.contains(&format!("\n  {topic} ")), "{topic}");
     }
     assert!(safectl(&["help", "module", "install"]).out.contains("--allow-missing"));

@@ -105,10 +105,10 @@ impl Status {
 pub struct Data {
     /// The newest data as far as the node knows.
     #[serde(default)]
-    pub uptodate: bool,
+    pub uptodate: Option<bool>,
     /// One state the application once could have seen.
     #[serde(default)]
-    pub consistent: bool,
+    pub consistent: Option<bool>,
     /// Lineage.
     #[serde(default)]
     pub lineage: Option<String>,

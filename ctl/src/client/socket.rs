@@ -47,7 +47,7 @@ pub(super) async fn connect(path: &Path, root: Option<&Path>) -> Result<Channel,
 fn explain(error: &io::Error, path: &Path, root: Option<&Path>) -> Failure {
     let start = match root {
         Some(root) => format!("start it: safed --root {}", root.display()),
-        None => "start it: systemctl start safed".to_owned(),
+        None => "start it, as root: safed".to_owned(),
     };
     let shown = path.display();
     let kind = error.kind();
@@ -101,6 +101,8 @@ mod tests {
         let absent = explain(&io::ErrorKind::NotFound.into(), path, Some(Path::new("/r")));
         assert_eq!(absent.hint.as_deref(), Some("start it: safed --root /r"));
         let denied = explain(&io::ErrorKind::PermissionDenied.into(), path, None);
+        let absent = explain(&io::ErrorKind::NotFound.into(), path, None);
+        assert_eq!(absent.hint.as_deref(), Some("start it, as root: safed"));
         assert!(denied.message.contains("you are "), "{}", denied.message);
         assert!(denied.hint.is_some_and(|hint| hint.contains("sudo")));
     }

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use safe_proto::spec::quantity;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
@@ -34,18 +36,23 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Channel, Failure> {
         .map_err(|error| explain(&deepest(&error), endpoint))
 }
 
+/// Nobody answered in time: neither a refusal nor a handshake.
+pub(super) fn silent(endpoint: &Endpoint, waited: Duration) -> Failure {
+    explain(&format!("nothing answered within {}", quantity::format_duration(waited)), endpoint)
+}
+
 fn explain(cause: &str, endpoint: &Endpoint) -> Failure {
     let (host, port) = (&endpoint.host, endpoint.port);
     let failure = Failure::failed(format!("cannot connect to the safed at {host}:{port}")).cause(cause);
     if cause.contains("UnknownIssuer") || cause.contains("BadSignature") {
         return failure
-            .hint("--ca must be the certificate of that cluster's CA (lib/cluster/ca.pem on its nodes)");
+            .hint("--ca must be the certificate of that cluster's CA (on its nodes: cluster/ca.pem below /var/lib/safed, or DIR/lib with safed --root DIR)");
     }
     if cause.contains("NotValidForName") {
         return failure
             .hint("use an address of the node on one of the cluster's lans: safectl cluster status");
     }
-    failure.hint(format!("on that machine: does safed run, and is {port}/tcp open? systemctl status safed"))
+    failure.hint(format!("on that machine: does safed run (safectl version), and is {port}/tcp open?"))
 }
 
 fn config(endpoint: &Endpoint) -> Result<ClientConfig, Failure> {

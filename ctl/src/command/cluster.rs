@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::client::Client;
 use crate::context::Context;
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, timed_out};
 use crate::moment::Moment;
 use crate::output::{self, Cell, Table, Tone};
 
@@ -56,7 +56,7 @@ pub(crate) struct NodeArgs {
 /// Arguments of `cluster invite`.
 #[derive(Debug, Args)]
 pub(crate) struct InviteArgs {
-    /// How long the token is good for
+    /// How long the token is good for: 1m to 7d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = quantity::parse_duration)]
     ttl: Duration,
 }
@@ -108,8 +108,8 @@ async fn init(context: &Context, args: InitArgs) -> Result<Exit, Failure> {
 
 async fn invite(context: &Context, args: InviteArgs) -> Result<Exit, Failure> {
     let seconds = args.ttl.as_secs();
-    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (1..=604_800).contains(ttl)) else {
-        return Err(Failure::usage("--ttl is 1s to 7d"));
+    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (60..=604_800).contains(ttl)) else {
+        return Err(Failure::usage("--ttl is 1m to 7d"));
     };
     let client = Client::connect(context).await?;
     let answer = client.call(client.cluster().invite(InviteRequest { ttl_s })).await?;
@@ -138,7 +138,10 @@ async fn join(context: &Context, args: JoinArgs) -> Result<Exit, Failure> {
     let client = Client::connect(context).await?;
     let node = args.node.node;
     let request = JoinClusterRequest { token, node: node.clone(), addresses: args.node.address };
-    let answer = client.call(client.node().join_cluster(request)).await?;
+    let answer = client.call(client.node().join_cluster(request)).await.map_err(|failure| {
+        // This safed answers; it is the others that it waits for.
+        if failure == timed_out(&client.place) { nobody_in_time() } else { failure }
+    })?;
     let joined = Joined { cluster: answer.cluster, node, nodes: answer.nodes };
     if context.is_table() {
         output::note(&format!(
@@ -151,6 +154,12 @@ async fn join(context: &Context, args: JoinArgs) -> Result<Exit, Failure> {
         context.printer.text(&joined, "")?;
     }
     Ok(Exit::Done)
+}
+
+fn nobody_in_time() -> Failure {
+    Failure::failed("this safed got no answer in time from the cluster it is to join")
+        .cause("the token names the nodes and their addresses; none of them may be reachable from here")
+        .hint("does safed run there, and are 9400/tcp, 9401/udp and 9402/tcp open? Then try again, or with a longer --timeout")
 }
 
 fn token(given: String) -> Result<String, Failure> {
@@ -251,7 +260,7 @@ impl View {
             }
         }
         for node in self.nodes.iter().filter(|node| !node.reachable && node.name != self.node) {
-            table.below(format!("{0} does not answer on any lan. On {0}: systemctl status safed", node.name));
+            table.below(format!("{0} does not answer on any lan. On {0}: safectl version", node.name));
             table.below("(safed needs 9400/tcp, 9401/udp and 9402/tcp open between the nodes)");
         }
         table
@@ -274,8 +283,8 @@ fn lan_address(text: &str) -> Result<LanAddress, String> {
     let ip: IpAddr = address
         .parse()
         .map_err(|_| format!("{address:?} is not an IPv4 or IPv6 address (no name, no prefix length)"))?;
-    if ip.is_unspecified() || ip.is_multicast() {
-        return Err(format!("{ip} cannot be the address of a node"));
+    if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        return Err(format!("{ip} cannot be the address of a node: the other nodes could not reach it"));
     }
     Ok(LanAddress { lan: lan.to_owned(), address: ip.to_string() })
 }
@@ -290,7 +299,16 @@ mod tests {
             lan_address("default=10.0.0.1").map(|a| (a.lan, a.address)),
             Ok(("default".to_owned(), "10.0.0.1".to_owned()))
         );
-        for bad in ["10.0.0.1", "default=", "default=n1", "De=10.0.0.1", "default=10.0.0.1/24", "a=0.0.0.0"] {
+        for bad in [
+            "10.0.0.1",
+            "default=",
+            "default=n1",
+            "De=10.0.0.1",
+            "default=10.0.0.1/24",
+            "a=0.0.0.0",
+            "a=127.0.0.1",
+            "a=::1",
+        ] {
             assert!(lan_address(bad).is_err(), "{bad}");
         }
     }

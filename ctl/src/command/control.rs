@@ -8,11 +8,12 @@ use crate::cli::OnArgs;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
-use crate::goal::Goal;
+use crate::goal::{Goal, find};
 use crate::status::{Entry, State};
 use crate::{follow, forecast, output};
 
-mod force;
+mod confirm;
+mod obstacle;
 
 /// Arguments of `start`.
 #[derive(Debug, Args)]
@@ -99,23 +100,24 @@ pub(crate) async fn shutdown(context: &Context, args: ShutdownArgs) -> Result<Ex
 }
 
 pub(crate) async fn stop(context: &Context, args: StopArgs) -> Result<Exit, Failure> {
-    taken_away(context, args, Command::Stop, Goal::Stopped).await
+    let errand = taken_away(context, args).await?;
+    output::note(&forecast::after_stop(&errand.module, &errand.before, &errand.nodes));
+    if let Some((leaving, other)) = forecast::gap(&errand.before, &errand.nodes) {
+        confirm::ask(context, &confirm::of_gap(&errand.module, leaving, other))?;
+    }
+    errand.run(Command::Stop, Goal::Stopped).await
 }
 
 pub(crate) async fn stopstart(context: &Context, args: StopArgs) -> Result<Exit, Failure> {
-    taken_away(context, args, Command::Stopstart, Goal::RunsAgain).await
+    let errand = taken_away(context, args).await?;
+    output::note(&forecast::after_stopstart(&errand.module, &errand.before, &errand.nodes));
+    errand.run(Command::Stopstart, Goal::RunsAgain).await
 }
 
-async fn taken_away(
-    context: &Context,
-    args: StopArgs,
-    command: Command,
-    goal: fn(Vec<String>) -> Goal,
-) -> Result<Exit, Failure> {
+async fn taken_away(context: &Context, args: StopArgs) -> Result<Errand<'_>, Failure> {
     let mut errand = Errand::begin(context, args.module).await?;
     errand.nodes = nodes_on(&OnArgs { on: args.on }, &errand.module, &errand.before)?;
-    output::note(&forecast::after_stop(&errand.module, &errand.before, &errand.nodes));
-    errand.run(command, goal).await
+    Ok(errand)
 }
 
 pub(crate) async fn restart(context: &Context, args: RestartArgs) -> Result<Exit, Failure> {
@@ -151,8 +153,10 @@ pub(crate) async fn prim(context: &Context, args: PrimArgs) -> Result<Exit, Fail
     let mut errand = Errand::begin(context, args.module).await?;
     errand.one_node(&args.on)?;
     errand.force = args.force;
-    if args.force {
-        force::confirm(context, &force::of_prim(&errand.module, &errand.before, &args.on))?;
+    obstacle::of_prim(&errand.module, &errand.before, &args.on)?;
+    let serves = find(&errand.before, &args.on).is_some_and(|entry| entry.state.serves());
+    if args.force && !serves {
+        confirm::ask(context, &confirm::of_prim(&errand.module, &errand.before, &args.on))?;
     }
     errand.run(Command::Prim, |_| Goal::Serves(args.on)).await
 }
@@ -162,8 +166,10 @@ pub(crate) async fn second(context: &Context, args: SecondArgs) -> Result<Exit, 
     errand.one_node(&args.on)?;
     errand.force = args.force;
     errand.full = args.full;
-    if args.force {
-        force::confirm(context, &force::of_second(&errand.module, &errand.before, &args.on))?;
+    obstacle::of_second(&errand.module, &errand.before, &args.on)?;
+    let follows = find(&errand.before, &args.on).is_some_and(|entry| entry.state == State::Second);
+    if args.force && !follows {
+        confirm::ask(context, &confirm::of_second(&errand.module, &errand.before, &args.on))?;
     }
     errand.run(Command::Second, |_| Goal::Follows(args.on)).await
 }
@@ -226,25 +232,25 @@ impl<'a> Errand<'a> {
             answer.outcomes.into_iter().partition(|outcome| outcome.accepted);
         // Where the command is followed, the states tell what becomes of it.
         let silent = self.context.wait.is_some();
-        let told = accepted.iter().filter(|_| !silent).chain(&refused);
+        let told = accepted.iter().chain(&refused).filter(|_| !silent);
         for outcome in told.filter(|outcome| !outcome.message.is_empty()) {
             output::note(&format!("{}: {}", outcome.node, outcome.message));
         }
         if accepted.is_empty() {
             return Err(none_accepted(&self.module, &refused));
         }
-        let exit = if refused.is_empty() { Exit::Done } else { Exit::Condition };
         if self.context.wait.is_none() {
+            let verdict = not_taken(&self.module, &refused);
             let views: Vec<OutcomeView> = accepted.into_iter().chain(refused).map(Into::into).collect();
             if !self.context.is_table() {
                 self.context.printer.text(&views, "")?;
             }
-            return Ok(exit);
+            return verdict.map_or(Ok(Exit::Done), Err);
         }
         let goal = goal(accepted.into_iter().map(|outcome| outcome.node).collect());
         let entries = follow::until(self.context, self.client, &self.module, goal, &self.before).await?;
         finish(self.context, &self.module, &entries)?;
-        Ok(exit)
+        not_taken(&self.module, &refused).map_or(Ok(Exit::Done), Err)
     }
 }
 
@@ -260,6 +266,19 @@ impl From<Outcome> for OutcomeView {
     fn from(outcome: Outcome) -> Self {
         Self { node: outcome.node, accepted: outcome.accepted, message: outcome.message }
     }
+}
+
+/// Some nodes took the command, these did not.
+fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
+    let nodes: Vec<&str> = refused.iter().map(|outcome| outcome.node.as_str()).collect();
+    let why: Vec<&str> = refused
+        .iter()
+        .map(|outcome| outcome.message.as_str())
+        .filter(|message| !message.is_empty())
+        .collect();
+    let failure = Failure::condition(format!("{} did not take the command", nodes.join(", ")));
+    let failure = if why.is_empty() { failure } else { failure.cause(why.join("; ")) };
+    (!nodes.is_empty()).then(|| failure.hint(format!("safectl status {module}")))
 }
 
 fn none_accepted(module: &str, refused: &[Outcome]) -> Failure {
@@ -321,7 +340,7 @@ pub(crate) fn nodes_on(on: &OnArgs, module: &str, entries: &[Entry]) -> Result<V
         return Ok(known);
     }
     match on.on.iter().find(|node| !known.contains(node)) {
-        Some(stranger) => Err(Failure::usage(format!("{module} does not live on \"{stranger}\""))
+        Some(stranger) => Err(Failure::failed(format!("{module} does not live on \"{stranger}\""))
             .cause(format!("its nodes are {}", known.join(", ")))),
         None => Ok(known.into_iter().filter(|node| on.on.contains(node)).collect()),
     }

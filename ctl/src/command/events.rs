@@ -4,6 +4,7 @@ use clap::Args;
 use safe_proto::module::{ListEventsRequest, ModuleEvent};
 use serde::Serialize;
 
+use super::control::require_entries;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -40,9 +41,13 @@ impl From<ModuleEvent> for Event {
 /// Prints what was decided on the node asked.
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
     let client = Client::connect(context).await?;
-    let request =
-        ListEventsRequest { module: args.module.unwrap_or_default(), since_ms: 0, limit: args.lines };
+    let module = args.module.unwrap_or_default();
+    let request = ListEventsRequest { module: module.clone(), since_ms: 0, limit: args.lines };
     let answer = client.call(client.modules().list_events(request)).await?;
+    // What happened to a module outlives it, so its name is doubted only when nothing is known of it.
+    if answer.events.is_empty() && !module.is_empty() {
+        require_entries(&client, &module).await?;
+    }
     let events: Vec<Event> = answer.events.into_iter().map(Event::from).collect();
     context.printer.data(&events, || table(&events))?;
     Ok(Exit::Done)

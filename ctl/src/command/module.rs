@@ -7,7 +7,7 @@ use safe_proto::module::{
     InstallModuleRequest, ListModulesRequest, ModuleFiles, ModuleInfo, RemoveModuleRequest,
     ValidateModuleRequest,
 };
-use safe_proto::spec::{FILE, Finding, ModuleSpec, Surroundings, files, label};
+use safe_proto::spec::{FILE, Finding, Kind, ModuleSpec, Surroundings, files, label};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -105,6 +105,7 @@ async fn validate(context: &Context, args: ValidateArgs) -> Result<Exit, Failure
         Ok(more) => {
             let new: Vec<Finding> = more.into_iter().filter(|finding| !findings.contains(finding)).collect();
             findings.extend(new);
+            in_order(&mut findings);
             true
         }
         Err(failure) => {
@@ -143,7 +144,14 @@ fn check_here(context: &Context, module: &ModuleFiles, name: Option<&str>) -> Ve
         Err(findings) => findings,
     };
     findings.extend(files::check(module));
+    in_order(&mut findings);
     findings
+}
+
+/// By file and line, what is about the whole file last, each finding once.
+fn in_order(findings: &mut Vec<Finding>) {
+    findings.sort_by(|a, b| (&a.file, a.line == 0, a.line).cmp(&(&b.file, b.line == 0, b.line)));
+    findings.dedup();
 }
 
 /// The documented JSON of `module install`.
@@ -161,13 +169,14 @@ async fn install(context: &Context, args: InstallArgs) -> Result<Exit, Failure> 
     let module = directory::read(&directory)?;
     let findings = check_here(context, &module, name.as_deref());
     if findings.iter().any(|finding| finding.error) {
-        tell(findings.iter().filter(|finding| finding.error));
+        tell(findings.iter());
         return Err(Failure::failed(format!("{} is not valid: nothing was installed", directory.display()))
             .hint(format!(
                 "correct {FILE} or the scripts, then: safectl module validate {}",
                 directory.display()
             )));
     }
+    let kind = ModuleSpec::parse(&module.spec).map_or(Kind::Mirror, |spec| spec.module.kind);
     let client = Client::connect(context).await?;
     let request = InstallModuleRequest {
         module: Some(module),
@@ -187,7 +196,9 @@ async fn install(context: &Context, args: InstallArgs) -> Result<Exit, Failure> 
         if !answer.missing.is_empty() {
             output::note(&format!("{} will catch up on return", answer.missing.join(", ")));
         }
-        output::note(&format!("next: safectl start {}", answer.name));
+        if kind == Kind::Mirror {
+            output::note(&format!("next: safectl start {}", answer.name));
+        }
         return Ok(Exit::Done);
     }
     let view = Installed {

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::follow;
 use crate::output::{Cell, Table, Tone};
-use crate::status::{Entry, Phase, Resync, State};
+use crate::status::{Address, Entry, Phase, Resync, State};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -79,8 +79,13 @@ fn data(entry: &Entry) -> Cell {
     }
     match &entry.data.resync {
         Some(resync) => Cell::new(format!("resync {}%", resync.percent()), Tone::Moving),
-        None if !entry.data.consistent => Cell::new("inconsistent", Tone::Bad),
-        None if entry.data.uptodate => Cell::new("up to date", Tone::Good),
+        // Its source, which knows how far it is, is not heard here.
+        None if entry.state == State::Second && !entry.is_ready() && entry.data.uptodate != Some(true) => {
+            Cell::new("resync", Tone::Moving)
+        }
+        None if entry.data.consistent == Some(false) => Cell::new("inconsistent", Tone::Bad),
+        None if entry.data.uptodate == Some(true) => Cell::new("up to date", Tone::Good),
+        None if entry.data.consistent.is_none() => Cell::new("none yet", Tone::Faint),
         None => Cell::new("stale", Tone::Moving),
     }
 }
@@ -89,14 +94,17 @@ fn address(entry: &Entry) -> Cell {
     let bare = |ip: &str| ip.split('/').next().unwrap_or(ip).to_owned();
     let here: Vec<String> =
         entry.addresses.iter().filter(|address| address.present).map(|address| bare(&address.ip)).collect();
-    let absent = entry.addresses.iter().find(|address| !address.present);
-    match absent {
-        Some(absent) if entry.state.serves() && entry.is_ready() => {
-            Cell::new(format!("✖ {} missing", bare(&absent.ip)), Tone::Bad)
-        }
+    match absent_address(entry) {
+        Some(absent) => Cell::new(format!("✖ {} missing", bare(&absent.ip)), Tone::Bad),
         _ if here.is_empty() => Cell::new("-", Tone::Faint),
         _ => Cell::plain(here.join(", ")),
     }
+}
+
+/// An address that should be on the node, as it serves.
+fn absent_address(entry: &Entry) -> Option<&Address> {
+    let serves = entry.state.serves() && entry.is_ready();
+    entry.addresses.iter().find(|address| serves && !address.present)
 }
 
 fn notes(table: &mut Table, entry: &Entry) {
@@ -107,8 +115,12 @@ fn notes(table: &mut Table, entry: &Entry) {
     if let Some(resync) = &entry.data.resync {
         table.note(progress(resync));
     }
-    if let Some(hint) = &entry.hint {
-        table.note(format!("type: {hint}"));
+    if let Some(address) = absent_address(entry) {
+        table.note(format!("{} is not on this node: clients do not reach it there", address.ip));
+        table.note(format!("why: safectl events {}", entry.module));
+    }
+    for part in entry.hint.iter().flat_map(|hint| hint.split("; ")) {
+        table.note(if part.starts_with("safectl ") { format!("type: {part}") } else { part.to_owned() });
     }
     for arbiter in entry.arbiters.iter().filter(|arbiter| arbiter.state.as_deref() == Some("down")) {
         let why = arbiter.why.as_deref().unwrap_or("it does not answer");

@@ -66,6 +66,22 @@ fn a_person_is_awaited_only_if_no_node_gets_on() {
 }
 
 #[test]
+fn a_node_that_waits_for_a_blocked_one_waits_for_its_person() {
+    let blocked =
+        with(entry("n1", Wait, Blocked, 5), "/srv/db does not exist", "safectl stopstart db --on n1");
+    let judge = |reason: &str| {
+        let mut pursuit = Pursuit::new(Goal::Runs(both()), false, &stopped());
+        pursuit.judge(&[blocked.clone(), with(entry("n2", Wait, Transient, 5), reason, "")])
+    };
+    for reason in ["waits for n1", "waits for n1, to follow it"] {
+        assert!(matches!(judge(reason), Verdict::Person { node, .. } if node == "n1"), "{reason}");
+    }
+    for reason in ["starting", "waits for n1 for 10s", "waits for n11", "meeting n1"] {
+        assert_eq!(judge(reason), Verdict::Pending, "{reason}");
+    }
+}
+
+#[test]
 fn a_start_that_ends_in_stop_has_failed() {
     let mut pursuit = Pursuit::new(Goal::Runs(both()), false, &stopped());
     let now = [entry("n1", Wait, Transient, 5), entry("n2", Stop, Ready, 1)];

@@ -172,7 +172,7 @@ fn style(cell: &Cell) -> StyledCell {
 
 /// Breaks a sentence between words. A command to be typed stays on one line, so that it can be copied.
 fn wrap(note: &str, width: u16) -> Vec<String> {
-    if note.starts_with("type:") {
+    if note.starts_with("type:") || note.contains("safectl ") {
         return vec![format!("{INDENT}{note}")];
     }
     let room = usize::from(width).saturating_sub(INDENT.len()).max(20);
