@@ -167,14 +167,16 @@ pub fn suggestions(cluster: &Cluster) -> Result<String> {
     let init = cluster.node(0).init()?;
     let (first, second) = (door(cluster.node(0))?, door(cluster.node(1))?);
     Ok(format!(
-        "The cluster runs until Ctrl-C. In another terminal, as root:\n\n  \
+        "The cluster runs until Ctrl-C. Each host has a door: a script that runs a program on it. In another terminal, as \
+         root:\n\n  \
          {first} safectl status\n  \
          {first} safectl swap {MODULE}\n  \
          {first} safectl events\n  \
          {second} safectl log {MODULE}\n  \
          {second} ls -l {DIRECTORY}\n  \
          {second} curl -s http://{ADDRESS}:8080/count\n  \
-         {first} pkill -9 safed                  the application does not notice\n  \
-         kill -9 {init}                          n1 loses power\n"
+         {first} pkill -9 safed                  for 10 s the application does not notice; then n2 takes over\n  \
+         {first} safed &                         starts it again\n  \
+         kill -9 {init}                          n1 loses power, for good\n"
     ))
 }
