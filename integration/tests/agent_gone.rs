@@ -36,14 +36,23 @@ fn agent_of_the_primary_is_gone_for_ever() -> Result<()> {
     let moment = clock::now();
     s.node(0).kill_agent()?;
     stays(&s, s.node(1), State::Second, AGENT_TIMEOUT / 2)?;
+    says_that_safed_is_gone(s.node(1))?;
     eventually_true(AGENT_TIMEOUT * 3, "n1 has fenced itself", || !s.node(0).has_address(ADDRESS))?;
     s.wait(s.node(1), State::Alone)?;
     assert!(clock::now().duration_since(moment) >= AGENT_TIMEOUT.mul_f64(0.9), "not before agent_timeout");
     assert!(s.node(0).running("ledger")?.is_empty(), "the module's processes on n1 are gone");
     s.served_after(clock::now())?;
+    says_that_safed_is_gone(s.node(1))?;
     s.node(0).start_agent()?;
     s.wait_pair(s.node(1))?;
     s.finish()
+}
+
+/// Who looks at the other node learns what is to be started there.
+fn says_that_safed_is_gone(node: &Node) -> Result<()> {
+    let reason = node.status(MODULE)?.reason.unwrap_or_default();
+    assert!(reason.contains("safed") && reason.contains("is gone: start it there"), "{reason}");
+    Ok(())
 }
 
 #[test]

@@ -187,6 +187,14 @@ fn nodes_and_lans_must_be_known() {
 }
 
 #[test]
+fn a_key_given_twice_is_named() {
+    let text = "[module]\nname = \"m\"\nkind = \"mirror\"\nname = \"n\"\n";
+    let findings = ModuleSpec::parse(text).unwrap_err();
+    let messages: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(messages, ["module.toml:4: error: the key \"name\" is given twice; remove one"]);
+}
+
+#[test]
 fn a_mirror_has_two_nodes() {
     let spec = parsed(&SMALL.replace("[\"n1\", \"n2\"]", "[\"n1\", \"n2\", \"n3\"]"));
     assert!(errors(&spec, Surroundings::default())[0].contains("exactly 2 nodes; 3 are named"));

@@ -59,7 +59,8 @@ fn table(events: &[Event]) -> Table {
         let (mark, tone) = if event.alarm { ("! ", Tone::Bad) } else { ("", Tone::Plain) };
         table.row([
             Cell::new(event.at.short(), Tone::Faint),
-            Cell::plain(&event.node),
+            // The first lines are older than the name.
+            Cell::plain(if event.node.is_empty() { "-" } else { &event.node }),
             Cell::plain(event.module.as_deref().unwrap_or("-")),
             Cell::new(format!("{mark}{}", event.text), tone),
         ]);

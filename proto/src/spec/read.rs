@@ -112,6 +112,11 @@ fn missing(error: &Error) -> Option<&str> {
 fn finding(text: &str, root: &DeTable<'_>, error: &Error) -> Finding {
     let line = error.span().map_or(0, |span| line_at(text, span.start));
     let name = error.span().and_then(|span| name_of(root, &span));
+    let twice = error.span().filter(|_| error.message() == "duplicate key").and_then(|span| text.get(span));
+    if let Some(key) = twice {
+        let message = format!("the key \"{key}\" is given twice; remove one");
+        return Finding { error: true, file: FILE.to_owned(), line, message };
+    }
     let message = match (missing(error), name) {
         (Some(field), _) => format!("the key \"{field}\" is missing here"),
         (None, Some(name)) => format!("{name}: {}", suggest::explain(error.message())),
