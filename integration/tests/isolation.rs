@@ -74,6 +74,9 @@ fn split_brain_left_to_a_person() -> Result<()> {
         Ok(c.node(0).status_of("files", "n1")?.hint)
     })?;
     assert_eq!(hint, "safectl stop files --on n2 && safectl second files --on n2 --force");
+    eventually(A_WHILE * 2, "n1 sees that n2 serves", || {
+        Ok((c.node(0).status_of("files", "n2")?.state == State::Alone).then_some(()))
+    })?;
     let refused = c.node(0).try_safectl("second files --on n2 --force --yes")?;
     assert_eq!(refused.code, 1, "n2 serves");
     for command in hint.split(" && ").filter_map(|command| command.strip_prefix("safectl ")) {
