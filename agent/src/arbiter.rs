@@ -2,7 +2,7 @@
 //!
 //! Every arbiter is asked every ten seconds, for people ([`board`]). A decision uses only what is asked anew at the loss,
 //! with a deadline that leaves time to act on it; the core is answered by an event. Reading order: this file, [`probe`]
-//! (what only answers whether it is there), [`board`].
+//! (what only answers whether it is there), [`lock`] (what holds a record), [`witness`], [`board`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use safe_failover::Event;
 use safe_failover::event::ArbiterEvent;
 use safe_failover::lineage::LineageId;
 use safe_failover::view::View;
+use safe_proto::spec::ArbiterKind;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::children::Children;
@@ -25,16 +28,27 @@ mod board;
 mod command;
 mod host;
 mod http;
+mod lock;
 mod ping;
 mod probe;
+mod witness;
 
 use board::Board;
+use lock::{Keeper, Lock};
 use probe::Probe;
+pub use witness::Witnesses;
 
 /// Between two questions while all is well.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// For an answer then.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Hundredths of the heartbeat timeout for an answer at a loss, which is noticed at 100: what reaches nobody is not to be
+/// taken for the service much longer.
+const PROBE: u32 = 30;
+/// The same of who holds the record: the serving node asks at 60 and must have read and set it before 90, at a second
+/// attempt if the first fails.
+const LOCK: u32 = 14;
 
 /// What the arbiters of a module need.
 pub struct Setup {
@@ -42,6 +56,8 @@ pub struct Setup {
     pub module: Arc<Module>,
     /// Where children are entered.
     pub children: Children,
+    /// The way to the witnesses.
+    pub witnesses: Witnesses,
     /// The record of events.
     pub events: Events,
     /// The owner loop.
@@ -72,6 +88,8 @@ pub struct Arbiters(Arc<Inner>);
 struct Inner {
     /// Those that only say whether they are there.
     probes: Arc<Vec<Asked>>,
+    /// The one that holds the record, and what it is asked.
+    keeper: Option<(Arc<Keeper>, watch::Sender<Option<Question>>)>,
     reporter: Reporter,
     /// For an answer at a loss.
     patience: Duration,
@@ -113,7 +131,7 @@ impl Arbiters {
     /// Starts to watch them.
     #[must_use]
     pub fn keep(setup: Setup) -> Self {
-        let Setup { module, children, events, reporter } = setup;
+        let Setup { module, children, witnesses, events, reporter } = setup;
         let end = CancellationToken::new();
         let shown = board::unknown(&module.spec);
         let board = Board::start(&module.name, shown, events, reporter.clone(), end.clone());
@@ -127,12 +145,20 @@ impl Arbiters {
             let (probes, end) = (Arc::clone(&probes), end.clone());
             tokio::spawn(async move { end.run_until_cancelled(probes[index].watch()).await });
         }
+        let timeout = module.spec.heartbeat.timeout;
+        let keeper = keeper(&module, &witnesses, &board, &reporter).map(|keeper| {
+            let (questions, asked) = watch::channel(None);
+            let (watcher, end_of_watch) = (Arc::clone(&keeper), end.clone());
+            tokio::spawn(async move { end_of_watch.run_until_cancelled(watcher.watch()).await });
+            let (answerer, end) = (Arc::clone(&keeper), end.clone());
+            tokio::spawn(async move { end.run_until_cancelled(answerer.answer(asked)).await });
+            (keeper, questions)
+        });
         Self(Arc::new(Inner {
             probes,
+            keeper,
             reporter,
-            // The loss is noticed at 1.0 of the timeout; what reaches nobody is not to be taken for the service much
-            // longer.
-            patience: module.spec.heartbeat.timeout * 3 / 10,
+            patience: timeout * PROBE / 100,
             asking: Arc::default(),
             board,
             begun: AtomicBool::new(false),
@@ -146,6 +172,7 @@ impl Arbiters {
         let end = CancellationToken::new();
         Self(Arc::new(Inner {
             probes: Arc::default(),
+            keeper: None,
             board: Board::start(module, Vec::new(), events, reporter.clone(), end.clone()),
             reporter,
             patience: Duration::ZERO,
@@ -159,17 +186,26 @@ impl Arbiters {
     pub fn ask(&self, question: Question) {
         match question {
             Question::Reachable => self.ask_reachable(),
-            Question::Read | Question::Swap { .. } => {
-                let reporter = self.0.reporter.clone();
-                tokio::spawn(async move {
-                    reporter.event(Event::Arbiter(ArbiterEvent::Unreachable)).await;
-                });
-            }
+            Question::Read | Question::Swap { .. } => self.ask_lock(question),
         }
     }
 
-    /// This node says so of itself.
-    pub fn follow(&self, _view: &View) {
+    fn ask_lock(&self, question: Question) {
+        if let Some((_, questions)) = &self.0.keeper {
+            questions.send_replace(Some(question));
+            return;
+        }
+        let reporter = self.0.reporter.clone();
+        tokio::spawn(async move {
+            reporter.event(Event::Arbiter(ArbiterEvent::Unreachable)).await;
+        });
+    }
+
+    /// This node says so of itself: under which lineage it serves is kept in mind.
+    pub fn follow(&self, view: &View) {
+        if let Some((keeper, _)) = &self.0.keeper {
+            keeper.follow(view);
+        }
         if !self.0.begun.swap(true, Ordering::Relaxed) {
             // What was known before nobody kept.
             self.0.board.again();
@@ -196,6 +232,22 @@ impl Arbiters {
             reporter.event(Event::Reachable(reachable)).await;
         });
     }
+}
+
+/// The lock arbiter of a module, if it has one that this release knows.
+fn keeper(module: &Module, witnesses: &Witnesses, board: &Board, reporter: &Reporter) -> Option<Arc<Keeper>> {
+    let spec = &module.spec;
+    let place = spec.arbiter.iter().position(|arbiter| arbiter.kind == ArbiterKind::Witness)?;
+    let lock: Arc<dyn Lock> = witnesses.at(&spec.arbiter[place].target);
+    Some(Arc::new(Keeper {
+        module: module.name.clone(),
+        lock,
+        board: board.clone(),
+        place,
+        reporter: reporter.clone(),
+        patience: spec.heartbeat.timeout * LOCK / 100,
+        served: Mutex::default(),
+    }))
 }
 
 /// Up to a fifth more or less: many modules are not to ask at the same instant.

@@ -25,6 +25,7 @@ mod joining;
 mod network;
 mod ports;
 mod sync;
+mod witnesses;
 
 pub use error::ClusterError;
 use ports::Bound;
@@ -73,6 +74,7 @@ impl Joined {
             lans: settings.lans.clone(),
             nodes: settings.nodes.iter().map(member).collect(),
             ports: Ports { api: ports.api, heartbeat: ports.heartbeat, stream: ports.stream },
+            witnesses: settings.witnesses().cloned().collect(),
             ca: ca.clone(),
             certificate: certificate.clone(),
             key: key.clone(),

@@ -34,3 +34,4 @@ pub mod status;
 pub mod store;
 pub mod stream_port;
 pub mod token;
+pub mod witness;

@@ -61,6 +61,12 @@ impl Paths {
         self.lib.join("cluster")
     }
 
+    /// What this safed has as a witness of other clusters.
+    #[must_use]
+    pub fn witness(&self) -> PathBuf {
+        self.lib.join("witness")
+    }
+
     /// The local gRPC socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

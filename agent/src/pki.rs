@@ -4,6 +4,7 @@ pub mod authority;
 pub mod identity;
 pub mod tls;
 mod verify;
+mod witness;
 
 pub use authority::{Authority, NodeKey};
 pub use identity::{Identity, Role};

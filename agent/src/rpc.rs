@@ -9,6 +9,7 @@ use safe_proto::cluster::cluster_service_server::ClusterServiceServer;
 use safe_proto::module::module_service_server::ModuleServiceServer;
 use safe_proto::node::node_service_server::NodeServiceServer;
 use safe_proto::peer::peer_service_server::PeerServiceServer;
+use safe_proto::witness::witness_admin_service_server::WitnessAdminServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +21,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::node::{Context, Refusal, Startup};
 use crate::peer::Nodes;
 use crate::peer::catch_up::CatchUp;
+use crate::witness::Witness;
 
 mod access;
 mod caller;
@@ -34,6 +36,7 @@ mod status;
 mod tls_port;
 mod unix_port;
 mod validate;
+mod witness_service;
 
 pub use caller::{Caller, Connection};
 
@@ -56,6 +59,7 @@ pub(crate) struct Desk {
     pub(crate) context: Context,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) nodes: Arc<Nodes>,
+    pub(crate) witness: Arc<Witness>,
     /// One installation or removal at a time is coordinated here.
     pub(crate) installing: tokio::sync::Mutex<()>,
 }
@@ -63,17 +67,20 @@ pub(crate) struct Desk {
 /// Opens the Unix socket; the future serves it, and port 9400 as soon as there is a cluster, until shutdown.
 ///
 /// # Errors
-/// The socket cannot be made: one line.
+/// The socket cannot be made, or a witness cannot be resumed: one line.
 pub fn serve(
     context: &Context,
     cluster: Arc<Cluster>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, Startup> {
     let listener = unix_port::bind(&context.paths.socket(), &context.config.socket_group)?;
     let nodes = Nodes::new(Arc::clone(&cluster));
+    let (directory, audit) = (context.paths.witness(), cluster.audit().clone());
+    let witness = Witness::start(directory, audit, context.shutdown.clone())?;
     let desk = Arc::new(Desk {
         context: context.clone(),
         cluster: Arc::clone(&cluster),
         nodes: Arc::clone(&nodes),
+        witness,
         installing: tokio::sync::Mutex::new(()),
     });
     let catch_up = CatchUp::new(context.clone(), cluster, nodes);
@@ -128,6 +135,7 @@ fn router(
     let cluster = ClusterServiceServer::new(cluster_service::Desk(Arc::clone(desk)));
     let module = ModuleServiceServer::new(module_service::Desk(Arc::clone(desk)));
     let peer = PeerServiceServer::new(peer_service::Desk(Arc::clone(desk)));
+    let witness = WitnessAdminServiceServer::new(witness_service::Desk(Arc::clone(desk)));
     Server::builder()
         .timeout(CALL)
         .concurrency_limit_per_connection(CALLS)
@@ -142,6 +150,7 @@ fn router(
         .add_service(cluster.max_decoding_message_size(MAX_SMALL))
         .add_service(module.max_decoding_message_size(MAX_MESSAGE))
         .add_service(peer.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(witness.max_decoding_message_size(MAX_SMALL))
         .add_service(health_service)
         .add_optional_service(reflection().build_v1().ok())
         .add_optional_service(reflection().build_v1alpha().ok())

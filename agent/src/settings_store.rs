@@ -207,7 +207,8 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     sync_directory(parent(path))
 }
 
-fn write_new(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+/// Writes a file of mode 0600 that must not exist; durable, but for its name.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -217,7 +218,8 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     file.write_all(content).and_then(|()| file.sync_all()).map_err(|error| failed(path, error))
 }
 
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| failed(path, error))
 }
 

@@ -98,6 +98,7 @@ fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Re
         version: 1,
         lans: vec!["default".to_owned()],
         nodes: vec![member],
+        witnesses: Vec::new(),
         ports: Ports { api: 9400, heartbeat: 9401, stream: 9402 },
         ca: String::new(),
         certificate: String::new(),

@@ -143,6 +143,7 @@ fn membership() -> Membership {
         version: 1,
         lans: vec!["default".to_owned()],
         nodes: vec![member("n1", "10.0.0.1"), member("n2", "10.0.0.2")],
+        witnesses: Vec::new(),
         ports: Ports { api: 9400, heartbeat: 9401, stream: 9402 },
         ca: String::new(),
         certificate: String::new(),

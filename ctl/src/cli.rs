@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
-use crate::command::{cluster, control, events, help, log, module, status, wait};
+use crate::command::{cluster, control, events, help, log, module, status, wait, witness};
 
 /// The command line of safed: high availability for ordinary applications on two servers.
 #[derive(Debug, Parser)]
@@ -108,6 +108,9 @@ pub(crate) enum Command {
     /// Check, install, list and remove modules
     #[command(subcommand)]
     Module(module::ModuleCommand),
+    /// Third machines that decide which node serves when the nodes do not hear each other
+    #[command(subcommand)]
+    Witness(witness::WitnessCommand),
     /// Start a module, on all its nodes by default
     Start(control::StartArgs),
     /// Stop a module on all its nodes, the following node first

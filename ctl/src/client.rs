@@ -7,6 +7,7 @@ use std::time::Duration;
 use safe_proto::cluster::cluster_service_client::ClusterServiceClient;
 use safe_proto::module::module_service_client::ModuleServiceClient;
 use safe_proto::node::node_service_client::NodeServiceClient;
+use safe_proto::witness::witness_admin_service_client::WitnessAdminServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -56,6 +57,10 @@ impl Client {
 
     pub(crate) fn cluster(&self) -> ClusterServiceClient<Channel> {
         ClusterServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn witness(&self) -> WitnessAdminServiceClient<Channel> {
+        WitnessAdminServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn node(&self) -> NodeServiceClient<Channel> {

@@ -13,12 +13,14 @@ pub(crate) mod module;
 pub(crate) mod status;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod witness;
 
 /// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Module(command) => module::run(context, command).await,
+        Command::Witness(command) => witness::run(context, command).await,
         Command::Start(args) => control::start(context, args).await,
         Command::Shutdown(args) => control::shutdown(context, args).await,
         Command::Stop(args) => control::stop(context, args).await,

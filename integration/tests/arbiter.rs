@@ -114,3 +114,84 @@ fn every_kind_of_arbiter_answers() -> Result<()> {
     c.wait_state("files", "n2", State::Alone)?;
     c.finish()
 }
+
+/// A witness on the third machine that the cluster knows, and the arbiter that names it.
+fn witness(c: &Cluster) -> Result<(Node, String)> {
+    let third = Node::new(c.client("third", THIRD)?);
+    third.start_agent()?;
+    let address = DEFAULT.address(THIRD);
+    let token = third.safectl(&format!("witness init --address {address}"))?;
+    let target = c.node(0).safectl(&format!("witness add {token}"))?;
+    assert_eq!(target, format!("{address}:9403"));
+    Ok((third, format!("[[arbiter]]\nkind = \"witness\"\ntarget = \"{target}\"")))
+}
+
+/// S8 and S20: both reach the witness, exactly one serves, also when the witness is restarted meanwhile; the other follows
+/// when the lans are back. Then the serving node alone does not reach it, each in turn.
+#[test]
+fn the_witness_lets_one_serve() -> Result<()> {
+    let c = Cluster::two_nodes("s8-witness")?;
+    let (third, arbiter) = witness(&c)?;
+    c.start_module(&module(&arbiter))?;
+    shown(&c, "up")?;
+
+    cut(&c)?;
+    one_serves(&c, c.node(0))?;
+    third.kill_agent()?;
+    third.start_agent()?;
+    one_serves(&c, c.node(0))?;
+    let said = third.safectl("witness status")?;
+    assert!(said.contains("s8-witness") && said.contains("n1"), "{said}");
+    heal(&c)?;
+    c.wait_pair("files", "n1")?;
+
+    for (winner, loser) in [(1, 0), (0, 1)] {
+        let (winner, loser) = (c.node(winner), c.node(loser));
+        deaf(&third, loser, true)?;
+        cut(&c)?;
+        one_serves(&c, winner)?;
+        deaf(&third, loser, false)?;
+        heal(&c)?;
+        c.wait_pair("files", &winner.name)?;
+        tree::assert_equal(&c, FILES)?;
+        assert_eq!(loser.shell(&format!("cat {FILES}/who"))?, winner.name);
+    }
+    c.finish()
+}
+
+/// Its outage never stops a good copy: roles are exchanged and handed over without it. Without witness and peer nobody
+/// takes over; with the witness a dead primary is replaced.
+#[test]
+fn the_outage_of_the_witness_stops_nobody() -> Result<()> {
+    let c = Cluster::two_nodes("s8-outage")?;
+    let (third, arbiter) = witness(&c)?;
+    c.start_module(&module(&arbiter))?;
+    third.power_off()?;
+    shown(&c, "down")?;
+    c.wait_pair("files", "n1")?;
+    c.node(0).safectl("swap files")?;
+    c.wait_pair("files", "n2")?;
+    c.node(1).safectl("stop files --on n2")?;
+    c.wait_state("files", "n1", State::Alone)?;
+    c.node(1).safectl("start files --on n2")?;
+    c.wait_pair("files", "n1")?;
+
+    third.restart_host()?;
+    shown(&c, "up")?;
+    c.node(0).kill_host()?;
+    c.wait_state("files", "n2", State::Alone)?;
+    c.node(1).shell(&format!("echo kept >{FILES}/file"))?;
+    c.node(0).restart_host()?;
+    c.wait_pair("files", "n2")?;
+    assert_eq!(c.node(0).shell(&format!("cat {FILES}/file"))?, "kept");
+
+    third.power_off()?;
+    c.node(1).kill_host()?;
+    throughout(A_WHILE * 2, "nobody serves", || Ok(!c.node(0).status("files")?.state.serves()))?;
+    // A person who knows that the other one is dead.
+    c.node(0).safectl("stop files --on n1")?;
+    c.node(0).safectl("prim files --on n1 --force --yes")?;
+    c.wait_state("files", "n1", State::Alone)?;
+    assert_eq!(c.node(0).shell(&format!("cat {FILES}/file"))?, "kept");
+    c.finish()
+}

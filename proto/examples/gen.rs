@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "safe/cluster/v1/cluster.proto",
     "safe/module/v1/module.proto",
     "safe/node/v1/node.proto",
     "safe/peer/v1/peer.proto",
     "safe/replication/v1/control.proto",
     "safe/replication/v1/replication.proto",
+    "safe/witness/v1/witness.proto",
 ];
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -26,9 +26,12 @@ pub mod r#gen {
     pub mod replication {
         include!("gen/safe.replication.v1.rs");
     }
+    pub mod witness {
+        include!("gen/safe.witness.v1.rs");
+    }
 }
 
-pub use r#gen::{cluster, module, node, peer, replication};
+pub use r#gen::{cluster, module, node, peer, replication, witness};
 
 /// Descriptors of all packages, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

@@ -5,6 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+mod witness;
+
+pub use witness::{WitnessSettings, target as witness_target};
+
 /// Version of the JSON form.
 pub const FORMAT: u32 = 1;
 /// Most nodes of a cluster.
@@ -36,6 +40,9 @@ pub struct ClusterSettings {
     pub ports: Ports,
     /// Nodes in the order they joined.
     pub nodes: Vec<NodeSettings>,
+    /// Witnesses that were ever added, by target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<WitnessSettings>,
 }
 
 /// One node.
@@ -83,8 +90,15 @@ impl ClusterSettings {
         ports: Ports,
         first: NodeSettings,
     ) -> Result<Self, SettingsError> {
-        let settings =
-            Self { format: FORMAT, cluster: cluster.to_owned(), version: 1, lans, ports, nodes: vec![first] };
+        let settings = Self {
+            format: FORMAT,
+            cluster: cluster.to_owned(),
+            version: 1,
+            lans,
+            ports,
+            nodes: vec![first],
+            witnesses: Vec::new(),
+        };
         settings.validate()?;
         Ok(settings)
     }
@@ -175,6 +189,7 @@ impl ClusterSettings {
         let mut merged = newer.clone();
         merged.nodes = nodes.into_values().cloned().collect();
         merged.nodes.sort_by(|a, b| (a.joined, &a.name).cmp(&(b.joined, &b.name)));
+        merged.witnesses = witness::merge(&newer.witnesses, &older.witnesses);
         for lan in &older.lans {
             if !merged.lans.contains(lan) {
                 merged.lans.push(lan.clone());
@@ -204,6 +219,7 @@ impl ClusterSettings {
         }
         label("cluster", &self.cluster)?;
         self.validate_lans()?;
+        self.validate_witnesses()?;
         self.validate_ports()?;
         if self.version == 0 || self.nodes.is_empty() || self.nodes.len() > MAX_NODES {
             return Err(refuse(format!(

@@ -295,6 +295,7 @@ fn an_arbiter_is_a_third_machine() {
         ("http", "http://10.0.0.1/x", "an address of node n1"),
         ("http", "http://10.0.0.50:80", "a virtual address of this module"),
         ("tcp", "[::1]:22", "no machine beside the nodes"),
+        ("witness", "10.0.0.8:9403", "safectl witness add"),
     ] {
         let messages = judged(kind, target);
         assert!(messages.len() == 1 && messages[0].contains(part), "{kind} {target}: {messages:?}");
@@ -303,7 +304,7 @@ fn an_arbiter_is_a_third_machine() {
     for (kind, target) in [("ping", "10.0.0.3"), ("tcp", "[fd00::3]:22"), ("command", "check_gateway 1")] {
         assert_eq!(judged(kind, target), Vec::<String>::new(), "{kind} {target}");
     }
-    let two = "\n[[arbiter]]\nkind = \"etcd\"\ntarget = \"10.0.0.9:9403\"\n";
+    let two = "\n[[arbiter]]\nkind = \"witness\"\ntarget = \"10.0.0.9:9403\"\n";
     let messages = errors(&parsed(&format!("{SMALL}{two}{two}")), around);
     assert!(messages.iter().any(|message| message.contains("each choose another node")), "{messages:?}");
 }

@@ -89,13 +89,10 @@ impl Board {
 /// To the core as resources, to people as they are.
 async fn tell(reporter: &Reporter, shown: Vec<ArbiterStatus>) {
     for status in &shown {
-        let value = if status.state == "unknown" {
-            Value::Init
-        } else if status.up {
-            Value::Up
-        } else {
-            Value::Down
-        };
+        if status.state == "unknown" {
+            continue;
+        }
+        let value = if status.up { Value::Up } else { Value::Down };
         let name = format!("arbiter.{}", status.name);
         reporter.event(Event::Resource { name, value, reason: status.why.clone() }).await;
     }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::boot::{self, Start};
 use super::{Context, Membership, Network, Report, Reporter};
 use crate::address::{self, Addresses, Netlink};
-use crate::arbiter::{self, Arbiters};
+use crate::arbiter::{self, Arbiters, Witnesses};
 use crate::children::Children;
 use crate::execute::{self, Executor};
 use crate::module::{Module, Pair};
@@ -36,6 +36,7 @@ pub(super) struct Ground {
     pub(super) network: Arc<dyn Network>,
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
     pub(super) netlink: Netlink,
+    pub(super) witnesses: Witnesses,
     pub(super) children: Children,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) boot_id: u128,
@@ -149,6 +150,7 @@ async fn assemble(
         arbiters: Arbiters::keep(arbiter::Setup {
             module: Arc::clone(&module),
             children: ground.children.clone(),
+            witnesses: ground.witnesses.clone(),
             events: ground.context.events.clone(),
             reporter: reporter.clone(),
         }),

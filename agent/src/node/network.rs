@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use safe_failover::Time;
 use safe_failover::view::View;
+use safe_proto::settings::WitnessSettings;
 use tokio::sync::watch;
 
 /// What this node knows of the cluster it belongs to; replaced as a whole at each change.
@@ -25,6 +26,8 @@ pub struct Membership {
     pub nodes: Vec<Member>,
     /// Ports of every node.
     pub ports: Ports,
+    /// Witnesses that the cluster knows.
+    pub witnesses: Vec<WitnessSettings>,
     /// Cluster CA, PEM.
     pub ca: String,
     /// This node's certificate, PEM.
@@ -44,6 +47,12 @@ impl Membership {
             member.addresses.values().map(move |ip| (name.clone(), *ip)).collect::<Vec<_>>()
         };
         self.nodes.iter().flat_map(of).collect()
+    }
+
+    /// `HOST:PORT` of every witness.
+    #[must_use]
+    pub fn witness_targets(&self) -> Vec<String> {
+        self.witnesses.iter().map(|witness| witness.target.clone()).collect()
     }
 }
 

@@ -14,6 +14,7 @@ use super::runtime::Runtime;
 use super::slot::Slot;
 use super::{Context, Membership, ModuleName, Network, NodeEvent, Refusal, Reply, Report, Statuses, boot};
 use crate::address::Netlink;
+use crate::arbiter::Witnesses;
 use crate::children::Children;
 use crate::node::Startup;
 use crate::{clock, command, replica, spec_store, status};
@@ -84,6 +85,7 @@ impl Owner {
             network,
             membership: membership.clone(),
             netlink,
+            witnesses: Witnesses::new(membership.clone()),
             children,
             reports: report,
             boot_id,

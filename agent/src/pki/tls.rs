@@ -20,10 +20,10 @@ const EPOCH: u64 = 1_767_225_600;
 #[derive(Debug)]
 pub struct Credentials {
     cluster: String,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
 impl Credentials {
@@ -122,9 +122,9 @@ pub fn is_foreign(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-type ClientBuilder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+pub(super) type ClientBuilder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
 
-fn client(expect: Expect, provider: &Arc<CryptoProvider>) -> Result<ClientBuilder, PkiError> {
+pub(super) fn client(expect: Expect, provider: &Arc<CryptoProvider>) -> Result<ClientBuilder, PkiError> {
     let verifier = Verifier { expect, provider: Arc::clone(provider) };
     Ok(ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(Clock))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -139,7 +139,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// The wall clock as far as certificates are concerned.
 #[derive(Debug)]
-struct Clock;
+pub(super) struct Clock;
 
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {

@@ -30,10 +30,14 @@ fn needed(path: &str) -> Option<Access> {
     match (service, method) {
         ("safe.cluster.v1.ClusterService", "Join") => Some(Anybody),
         ("safe.cluster.v1.ClusterService", "Invite")
-        | ("safe.module.v1.ModuleService", "InstallModule" | "RemoveModule") => Some(AtLeast(Role::Admin)),
+        | ("safe.module.v1.ModuleService", "InstallModule" | "RemoveModule")
+        | ("safe.witness.v1.WitnessAdminService", "AddWitness" | "RemoveWitness") => {
+            Some(AtLeast(Role::Admin))
+        }
         ("safe.module.v1.ModuleService", "ControlModule") => Some(AtLeast(Role::Control)),
         ("safe.cluster.v1.ClusterService", "GetCluster")
         | ("safe.node.v1.NodeService", "GetVersion")
+        | ("safe.witness.v1.WitnessAdminService", "GetWitness")
         | (
             "safe.module.v1.ModuleService",
             "ValidateModule" | "ListModules" | "GetStatus" | "WatchStatus" | "ListEvents" | "ReadLog",
@@ -44,7 +48,10 @@ fn needed(path: &str) -> Option<Access> {
             | "grpc.reflection.v1alpha.ServerReflection",
             _,
         ) => Some(AtLeast(Role::Monitor)),
-        ("safe.node.v1.NodeService", "InitCluster" | "JoinCluster") => Some(Local),
+        ("safe.node.v1.NodeService", "InitCluster" | "JoinCluster")
+        | ("safe.witness.v1.WitnessAdminService", "InitWitness" | "InviteCluster" | "ExpelCluster") => {
+            Some(Local)
+        }
         ("safe.peer.v1.PeerService", _) => Some(Node),
         _ => None,
     }
@@ -178,7 +185,8 @@ mod tests {
         use prost::Message as _;
         let set = prost_types::FileDescriptorSet::decode(safe_proto::DESCRIPTORS).unwrap();
         for file in set.file.iter().filter(|file| !file.package().starts_with("safe.replication")) {
-            for service in &file.service {
+            // A witness's own port has rules of its own.
+            for service in file.service.iter().filter(|service| service.name() != "WitnessService") {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     assert!(needed(&path).is_some(), "{path}");

@@ -44,35 +44,35 @@ impl std::fmt::Display for Caller {
 
 /// An accepted connection.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct Connection<S, C = Caller> {
     stream: S,
-    caller: Caller,
+    caller: C,
     _permit: OwnedSemaphorePermit,
     ends: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Connection<S> {
+impl<S, C> Connection<S, C> {
     /// A connection of this caller; `permit` is given back when it ends.
-    pub(super) const fn new(stream: S, caller: Caller, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) const fn new(stream: S, caller: C, permit: OwnedSemaphorePermit) -> Self {
         Self { stream, caller, _permit: permit, ends: None }
     }
 
     /// It ends after this time, whatever the caller does.
-    pub(super) fn bounded(mut self, time: Duration) -> Self {
+    pub(crate) fn bounded(mut self, time: Duration) -> Self {
         self.ends = Some(Box::pin(tokio::time::sleep(time)));
         self
     }
 }
 
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = Caller;
+impl<S, C: Clone + Send + Sync + 'static> Connected for Connection<S, C> {
+    type ConnectInfo = C;
 
-    fn connect_info(&self) -> Caller {
+    fn connect_info(&self) -> C {
         self.caller.clone()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin, C: Unpin> AsyncRead for Connection<S, C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -87,7 +87,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin, C: Unpin> AsyncWrite for Connection<S, C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -26,10 +26,12 @@ const PREPARE: Duration = Duration::from_secs(60);
 const COMMIT: Duration = Duration::from_secs(20);
 
 /// Everything that can be said about a module from its content and its surroundings, and the module if it is usable.
+/// `coordinates`: this node was asked by a person, not by another node.
 pub(super) async fn judge(
     desk: &Desk,
     name: &str,
     module: ModuleFiles,
+    coordinates: bool,
 ) -> Result<(Vec<Finding>, Option<ModuleSpec>), Status> {
     let membership = desk.cluster.membership().borrow().clone();
     let (paths, name) = (desk.context.paths.clone(), name.to_owned());
@@ -47,12 +49,15 @@ pub(super) async fn judge(
             .as_ref()
             .map(|membership| membership.nodes.iter().map(|node| node.name.clone()).collect());
         let addresses = membership.as_ref().map(|membership| membership.addresses()).unwrap_or_default();
+        // A node that is only told may hear of a new witness after it heard of the module.
+        let witnesses =
+            membership.as_ref().filter(|_| coordinates).map(|membership| membership.witness_targets());
         let around = Surroundings {
             nodes: names.as_deref(),
             lans: membership.as_ref().map(|membership| membership.lans.as_slice()),
             own_paths: &own_paths,
             addresses: &addresses,
-            witnesses: None,
+            witnesses: witnesses.as_deref(),
         };
         findings.extend(spec.validate(around));
         findings.extend(absent_interfaces(&spec));
@@ -91,7 +96,7 @@ fn absent_interfaces(spec: &ModuleSpec) -> Vec<Finding> {
 
 /// Refuses what this node cannot take, for another node that coordinates.
 pub(super) async fn check_here(desk: &Desk, install: &Install) -> Result<(), Status> {
-    let (findings, spec) = judge(desk, &install.name, install.files.clone()).await?;
+    let (findings, spec) = judge(desk, &install.name, install.files.clone(), false).await?;
     if spec.is_some() {
         return Ok(());
     }
@@ -122,7 +127,7 @@ pub(super) async fn install(
     let _one = desk.installing.lock().await;
     let joined = desk.cluster.joined().ok_or(ClusterError::NoCluster)?;
     let files = request.module.unwrap_or_default();
-    let (findings, spec) = judge(desk, &request.name, files.clone()).await?;
+    let (findings, spec) = judge(desk, &request.name, files.clone(), true).await?;
     let Some(spec) = spec else { return Err(Status::invalid_argument(errors(&findings))) };
     let name = if request.name.is_empty() { spec.module.name.clone() } else { request.name };
     validate::module(&name)?;

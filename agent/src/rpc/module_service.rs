@@ -47,7 +47,7 @@ impl ModuleService for Desk {
     ) -> Result<Response<ValidateModuleResponse>, Status> {
         let ValidateModuleRequest { module, name } = request.into_inner();
         validate::content(module.as_ref(), &name)?;
-        let (findings, _) = install::judge(&self.0, &name, module.unwrap_or_default()).await?;
+        let (findings, _) = install::judge(&self.0, &name, module.unwrap_or_default(), true).await?;
         let findings = findings.into_iter().map(Into::into).collect();
         Ok(Response::new(ValidateModuleResponse { findings }))
     }

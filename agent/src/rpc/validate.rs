@@ -122,10 +122,26 @@ pub(super) fn log(request: &ReadLogRequest) -> Result<usize, Status> {
 }
 
 pub(super) fn invite(request: InviteRequest) -> Result<u32, Status> {
-    if request.ttl_s != 0 && !TTL.contains(&request.ttl_s) {
+    ttl(request.ttl_s)
+}
+
+/// How long a token is good for, in seconds; 0: as long as usual.
+pub(super) fn ttl(seconds: u32) -> Result<u32, Status> {
+    if seconds != 0 && !TTL.contains(&seconds) {
         return Err(invalid(format!("a token is good for {} to {} seconds", TTL.start(), TTL.end())));
     }
-    Ok(request.ttl_s)
+    Ok(seconds)
+}
+
+/// Most characters of a witness's token.
+pub(super) const MAX_WITNESS_TOKEN: usize = MAX_TEXT + crate::witness::TOKEN.len();
+
+/// Where a witness is.
+pub(super) fn witness_target(target: &str, may_be_empty: bool) -> Result<(), Status> {
+    if target.is_empty() && may_be_empty {
+        return Ok(());
+    }
+    safe_proto::settings::witness_target(target).map_err(|error| invalid(error.0))
 }
 
 pub(super) fn init(request: &InitClusterRequest) -> Result<(), Status> {

@@ -53,10 +53,11 @@ pub(super) fn check(report: &mut Report<'_>) {
 fn arbiters(report: &mut Report<'_>) {
     for (index, arbiter) in report.spec.arbiter.iter().enumerate() {
         match arbiter.kind {
-            ArbiterKind::Witness | ArbiterKind::Etcd | ArbiterKind::Kubernetes => report.error(
+            ArbiterKind::Etcd | ArbiterKind::Kubernetes => report.error(
                 &format!("arbiter.{index}.kind"),
                 format!(
-                    "this release does not ask {} yet, so that the module would not be protected by it",
+                    "this release does not ask {} yet, so that the module would not be protected by it; use kind = \
+                     \"witness\"",
                     arbiter.kind.as_str()
                 ),
             ),
@@ -64,7 +65,7 @@ fn arbiters(report: &mut Report<'_>) {
                 &format!("arbiter.{index}.target"),
                 "this release speaks no https to an arbiter yet; use http://, or kind = \"tcp\"",
             ),
-            ArbiterKind::Ping | ArbiterKind::Tcp | ArbiterKind::Http | ArbiterKind::Command => {}
+            ArbiterKind::Ping | ArbiterKind::Tcp | ArbiterKind::Http | ArbiterKind::Command | ArbiterKind::Witness => {}
         }
     }
 }
