@@ -661,6 +661,13 @@ fn the_help_is_the_manual() {
         "module install",
         "module list",
         "module remove",
+        "witness",
+        "witness init",
+        "witness invite",
+        "witness expel",
+        "witness add",
+        "witness remove",
+        "witness status",
         "start",
         "shutdown",
         "stop",
@@ -720,7 +727,7 @@ fn the_guide_names_every_key_of_a_module() {
 #[test]
 fn every_page_of_the_guide_is_built_in() {
     let list = safectl(&["help"]).out;
-    for topic in ["start", "concepts", "module", "operate", "isolation", "json", "security"] {
+    for topic in ["start", "concepts", "module", "operate", "isolation", "arbiters", "json", "security"] {
         let said = safectl(&["help", topic]);
         assert_eq!(said.code, 0, "{topic}");
         assert!(!said.out.contains("| --- |"), "{topic}: a raw table");
