@@ -162,6 +162,7 @@ fn the_witness_lets_one_serve() -> Result<()> {
 /// Its outage never stops a good copy: roles are exchanged and handed over without it. Without witness and peer nobody
 /// takes over; with the witness a dead primary is replaced.
 #[test]
+#[ignore = "long: make proof"]
 fn the_outage_of_the_witness_stops_nobody() -> Result<()> {
     let c = Cluster::two_nodes("s8-outage")?;
     let (third, arbiter) = witness(&c)?;
