@@ -26,7 +26,7 @@ enum Part {
         /// Tells it from all runs before.
         run: u32,
         /// Milliseconds between two operations of each kind.
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, env = "STRESS_PACE", default_value_t = 0)]
         pace: u64,
     },
     /// In the machine: is everything there that its input names?

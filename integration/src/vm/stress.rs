@@ -4,6 +4,7 @@
 //! after any loss of power it asks the machine that serves whether all of it is there.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Context as _, Error, Result};
 use crate::eventually::eventually_true;
-use crate::program::Running;
+use crate::program::{Program, Running};
 use crate::vm::Machine;
 
 mod content;
@@ -50,20 +51,19 @@ impl Record {
 
     /// Asks a machine whether everything is below `directory`.
     pub fn check(&self, machine: &Machine, directory: &str) -> Result<Verdict> {
+        self.check_by(machine.program("guest"), directory).context(|| format!("on {}", machine.name))
+    }
+
+    /// As [`Record::check`], the program `guest` being run wherever it is.
+    pub fn check_by(&self, guest: Program, directory: &str) -> Result<Verdict> {
         let text = self.lock().text();
-        let program = machine.program("guest").args(["verify", directory]).input(text).deadline(READ);
-        let said = program.output()?;
+        let said = guest.args(["verify", directory]).input(text).deadline(READ).output()?;
         let lines = said.out.trim_end();
         let (findings, last) = lines.rsplit_once('\n').unwrap_or(("", lines));
         let mut numbers = last.split(" checked, ").filter_map(|word| word.split(' ').next()?.parse().ok());
         match (numbers.next(), numbers.next()) {
             (Some(checked), Some(lost)) => Ok(Verdict { checked, lost, findings: findings.to_owned() }),
-            _ => Err(Error::new(format!(
-                "verify on {}: {} {lines} {}",
-                machine.name,
-                said.code,
-                said.err.trim()
-            ))),
+            _ => Err(Error::new(format!("verify: {} {lines} {}", said.code, said.err.trim()))),
         }
     }
 }
@@ -93,8 +93,19 @@ pub struct Stress {
 impl Stress {
     /// Starts it on a machine; `run` tells it from all runs before.
     pub fn start(machine: &Machine, directory: &str, run: u32, record: &Record) -> Result<Self> {
-        let program = machine.program("guest").args(["stress", directory, &run.to_string(), "--pace", PACE]);
-        let mut running = program.converse(&machine.log("stress"))?;
+        Self::start_by(
+            &machine.program("guest").env("STRESS_PACE", PACE),
+            &machine.log("stress"),
+            directory,
+            run,
+            record,
+        )
+    }
+
+    /// As [`Stress::start`], as fast as it goes, the program `guest` being run wherever it is.
+    pub fn start_by(guest: &Program, log: &Path, directory: &str, run: u32, record: &Record) -> Result<Self> {
+        let program = guest.clone().args(["stress", directory, &run.to_string()]);
+        let mut running = program.converse(log)?;
         let (input, output) = running.pipes().context(|| "pipes".to_owned())?;
         let (input, stopping) = (Arc::new(Mutex::new(Some(input))), Arc::new(AtomicBool::new(false)));
         let listener = {
