@@ -226,12 +226,15 @@ impl Shared {
         }
         let lap = self.stopwatch.begin();
         crash::point("arrived");
-        let result = self.carry_out(number, op).and_then(|()| self.make_durable(op));
+        let carried = self.carry_out(number, op);
+        let result = carried.and_then(|()| self.make_durable(op));
         crash::point("applied");
         drop(lap);
         if let Err(error) = result {
             tracing::warn!(%error, ?op, "cannot carry out an operation of the other node");
-            if matches!(op, Op::Sync { .. } | Op::SyncAll { .. }) && error != Errno::STALE {
+            // With ack = "disk" any operation ends with a sync.
+            let syncing = carried.is_ok() || matches!(op, Op::Sync { .. } | Op::SyncAll { .. });
+            if syncing && error != Errno::STALE {
                 self.reports.send(Report::DiskFailed(format!("making files durable failed: {error}")));
             }
         } else if matches!(op, Op::SyncAll { in_step: true }) {

@@ -315,6 +315,9 @@ fn sync(objects: &dyn Objects, id: ObjectId, data_only: bool) -> Result<(), Errn
         // Nothing else has content; its name is made durable with its directory.
         _ => return Ok(()),
     };
+    if crash::fails("sync") {
+        return Err(Errno::IO);
+    }
     if data_only {
         rustix::fs::fdatasync(&*file)?
     } else {

@@ -1,16 +1,36 @@
-//! Points at which a test kills this process. Release builds have none.
+//! Points at which a test kills this process, or makes something fail. Release builds have none.
 //!
-//! `SAFE_CRASH_FILE` names a file; once it is there, it says which point, and how often it is passed before the process
-//! ends there by SIGKILL: `acknowledged 3`.
+//! `SAFE_CRASH_FILE` names a file; once it is there, it says which point, and how often it is passed before it happens:
+//! `acknowledged 3`.
 
-/// The process may end here.
+/// The process may end here, by SIGKILL.
 #[cfg(not(debug_assertions))]
 pub const fn point(_name: &str) {}
 
-/// The process may end here.
+/// What follows may fail.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn fails(_name: &str) -> bool {
+    false
+}
+
+/// The process may end here, by SIGKILL.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
-    armed::pass(name);
+    if armed::is_reached(name) {
+        let own = rustix::process::getpid();
+        let _dying = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// What follows may fail.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn fails(name: &str) -> bool {
+    armed::is_reached(name)
 }
 
 #[cfg(debug_assertions)]
@@ -26,15 +46,9 @@ mod armed {
         FILE.get_or_init(|| std::env::var_os("SAFE_CRASH_FILE").map(PathBuf::from)).as_ref()
     }
 
-    pub(super) fn pass(name: &str) {
-        let Some(order) = file().and_then(|file| std::fs::read_to_string(file).ok()) else { return };
-        let Some((point, count)) = order.trim().split_once(' ') else { return };
-        if point == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 >= count.parse().unwrap_or(u32::MAX) {
-            let _dying =
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            loop {
-                std::thread::park();
-            }
-        }
+    pub(super) fn is_reached(name: &str) -> bool {
+        let Some(order) = file().and_then(|file| std::fs::read_to_string(file).ok()) else { return false };
+        let Some((point, count)) = order.trim().split_once(' ') else { return false };
+        point == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == count.parse().unwrap_or(u32::MAX)
     }
 }

@@ -1,7 +1,9 @@
 //! The objects that are in use: by the kernel, which names them by number, or by a session, where the same number is
 //! the id of the object.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -33,15 +35,16 @@ pub struct Node {
     pub bound: AtomicU64,
     state: Mutex<State>,
     /// The last operation that gave a modification time, and which; held while it is set.
-    stamp: Mutex<(Number, Timestamp)>,
+    stamp: Mutex<Option<Box<(Number, Timestamp)>>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// How many times the kernel was told of it.
     lookups: u64,
-    /// Names under which it was found or made; the last one is the newest.
-    places: Vec<(ObjectId, Bytes)>,
+    /// Names under which it was found or made; the last one is the newest. There are as many nodes as the kernel
+    /// remembers names, so each byte here is a megabyte in a large tree.
+    places: Vec<Place>,
     /// Keeps it alive after its last name is gone.
     pin: Option<Arc<OwnedFd>>,
     /// A descriptor for reading and writing that somebody has open.
@@ -56,6 +59,18 @@ struct State {
 
 /// Bits of a binding below the serial of its session.
 pub const DEPARTURES: u32 = 20;
+#[derive(Debug)]
+struct Place {
+    parent: ObjectId,
+    name: Box<[u8]>,
+}
+
+impl Place {
+    fn is(&self, (parent, name): (ObjectId, &Bytes)) -> bool {
+        self.parent == parent && *self.name == **name
+    }
+}
+
 /// More names than this are not remembered: the object is found through any of them.
 const PLACES: usize = 16;
 /// Files kept open in case they are written again.
@@ -84,7 +99,8 @@ impl Node {
     /// Names under which it was seen, newest first.
     #[must_use]
     pub fn places(&self) -> Vec<(ObjectId, Bytes)> {
-        self.state.lock().places.iter().rev().cloned().collect()
+        let copy = |place: &Place| (place.parent, Bytes::copy_from_slice(&place.name));
+        self.state.lock().places.iter().rev().map(copy).collect()
     }
 
     /// A descriptor for reading and writing exists as long as its owner keeps it.
@@ -104,17 +120,18 @@ impl Node {
     }
 
     fn is_at(&self, place: (ObjectId, &Bytes)) -> bool {
-        self.state.lock().places.iter().any(|(dir, name)| (*dir, name) == place)
+        self.state.lock().places.iter().any(|seen| seen.is(place))
     }
 
     fn moved(&self, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>) {
         let mut state = self.state.lock();
-        state.places.retain(|(dir, name)| Some((*dir, name)) != from && Some((*dir, name)) != to);
-        if let Some((dir, name)) = to {
+        state.places.retain(|seen| ![from, to].into_iter().flatten().any(|place| seen.is(place)));
+        if let Some((parent, name)) = to {
             if state.places.len() >= PLACES {
                 state.places.remove(0);
             }
-            state.places.push((dir, name.clone()));
+            state.places.reserve_exact(1);
+            state.places.push(Place { parent, name: name.as_ref().into() });
         }
     }
 }
@@ -122,8 +139,32 @@ impl Node {
 #[derive(Debug, Default)]
 struct Tables {
     by_id: HashMap<ObjectId, Arc<Node>>,
-    by_object: HashMap<Object, Arc<Node>>,
+    by_object: HashSet<Named>,
 }
+
+/// A node, found by its object.
+#[derive(Debug)]
+struct Named(Arc<Node>);
+
+impl Borrow<Object> for Named {
+    fn borrow(&self) -> &Object {
+        &self.0.object
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.object.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.object == other.0.object
+    }
+}
+
+impl Eq for Named {}
 
 /// All objects in use.
 #[derive(Debug)]
@@ -146,7 +187,7 @@ impl Nodes {
         for root in backing.roots.iter() {
             let node = Node::new(ObjectId::root(root.index.into()), root.object.clone(), false);
             tables.by_id.insert(node.id, Arc::clone(&node));
-            tables.by_object.insert(root.object.clone(), node);
+            tables.by_object.insert(Named(node));
         }
         Self {
             backing,
@@ -182,7 +223,7 @@ impl Nodes {
                 state.pin = files.get(&entry.id).cloned();
             }
             tables.by_id.insert(id, Arc::clone(&node));
-            tables.by_object.insert(entry.object, Arc::clone(&node));
+            tables.by_object.replace(Named(Arc::clone(&node)));
             inherited.push(node);
         }
         drop(tables);
@@ -218,17 +259,18 @@ impl Nodes {
     /// The node of an object, if it is in use.
     #[must_use]
     pub fn find(&self, object: &Object) -> Option<Arc<Node>> {
-        self.tables.lock().by_object.get(object).cloned()
+        self.tables.lock().by_object.get(object).map(|named| Arc::clone(&named.0))
     }
 
     /// The node of an object that was found at a name; `told`: the kernel is told of it now.
     pub fn remember(&self, object: Object, place: Option<(&Arc<Node>, &Bytes)>, told: bool) -> Arc<Node> {
         let excluded = place.is_some_and(|(parent, name)| self.is_excluded(parent, name));
         let mut tables = self.tables.lock();
-        let node = tables.by_object.get(&object).cloned().unwrap_or_else(|| {
-            let node = Node::new(self.fresh_id(), object.clone(), excluded);
+        let known = tables.by_object.get(&object).map(|named| Arc::clone(&named.0));
+        let node = known.unwrap_or_else(|| {
+            let node = Node::new(self.fresh_id(), object, excluded);
             tables.by_id.insert(node.id, Arc::clone(&node));
-            tables.by_object.insert(object, Arc::clone(&node));
+            tables.by_object.insert(Named(Arc::clone(&node)));
             node
         });
         if told {
@@ -318,7 +360,7 @@ impl Nodes {
     pub fn clear(&self) {
         let mut tables = self.tables.lock();
         tables.by_id.retain(|id, _| id.0 < FIRST);
-        tables.by_object.retain(|_, node| node.id.0 < FIRST);
+        tables.by_object.retain(|named| named.0.id.0 < FIRST);
         for root in self.backing.roots.iter() {
             if let Some(node) = tables.by_id.get(&ObjectId::root(root.index.into())) {
                 *node.stamp.lock() = Default::default();
@@ -487,10 +529,11 @@ impl Objects for Nodes {
         set: &mut dyn FnMut(Timestamp) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let node = self.get(id)?;
-        let mut last = node.stamp.lock();
+        let mut stamp = node.stamp.lock();
+        let last = stamp.get_or_insert_default();
         // Zero: carried out alone, after all that came before; whatever a session numbers afterwards follows it.
         if number == Number(0) || number >= last.0 {
-            *last = (number, time);
+            **last = (number, time);
         }
         set(last.1)
     }
@@ -512,7 +555,7 @@ impl Objects for Nodes {
                 return Ok(());
             }
             // The primary's object was removed here by a resync and is made again: the id means the new one.
-            if tables.by_object.get(&other.object).is_some_and(|node| node.id == id) {
+            if tables.by_object.get(&other.object).is_some_and(|named| named.0.id == id) {
                 tables.by_object.remove(&other.object);
             }
         }
@@ -525,7 +568,7 @@ impl Objects for Nodes {
         tables.by_id.insert(id, Arc::clone(&node));
         // A second name of an object that already has an id, or one that was removed and whose handle came back: the
         // newest one is found.
-        tables.by_object.insert(found.object, Arc::clone(&node));
+        tables.by_object.replace(Named(Arc::clone(&node)));
         drop(tables);
         if let Some(file) = file {
             // Whoever creates a file is about to write it.
@@ -538,7 +581,7 @@ impl Objects for Nodes {
         let mut tables = self.tables.lock();
         if id.0 >= FIRST
             && let Some(node) = tables.by_id.remove(&id)
-            && tables.by_object.get(&node.object).is_some_and(|other| other.id == id)
+            && tables.by_object.get(&node.object).is_some_and(|other| other.0.id == id)
         {
             tables.by_object.remove(&node.object);
         }

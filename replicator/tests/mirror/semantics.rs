@@ -2,6 +2,8 @@
 
 #[path = "semantics/content.rs"]
 mod content;
+#[path = "semantics/failures.rs"]
+mod failures;
 #[path = "semantics/names.rs"]
 mod names;
 #[path = "semantics/privileges.rs"]

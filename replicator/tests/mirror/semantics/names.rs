@@ -158,11 +158,16 @@ fn a_hundred_thousand_names_in_one_directory() {
     pair.session(1, Plan::Repair);
     pair.a.mount();
     let mut seen: Vec<bool> = vec![false; MANY];
+    let before = pair.a.memory();
     for entry in fs::read_dir(pair.at("many")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
         let number: usize = name["name".len()..].parse().unwrap();
         assert!(!std::mem::replace(&mut seen[number], true), "{name} came twice");
+        assert_eq!(entry.metadata().unwrap().len(), 0);
     }
+    let each = (pair.a.memory() - before) / MANY as u64;
+    assert!((100..400).contains(&each), "each file that the kernel remembers takes {each} bytes");
     assert!(seen.iter().all(|seen| *seen), "a name was left out");
     fs::remove_file(pair.at("many/name500")).unwrap();
     fs::rename(pair.at("many/name501"), pair.at("many/other")).unwrap();
