@@ -3,6 +3,7 @@
 //! One task per module raises and drops them in the order it is told. What may be on an interface is written down
 //! before it is put there, so that whoever comes after a crash can take it away. Every step may be repeated.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,7 @@ impl Addresses {
         let (orders, mut inbox) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let mut carrier = Carrier::new(&setup);
+            let mut strangers = BTreeSet::new();
             loop {
                 tokio::select! {
                     order = inbox.recv() => match order {
@@ -100,7 +102,7 @@ impl Addresses {
                     },
                     () = carrier.changed() => {}
                 }
-                setup.look(&mut carrier).await;
+                setup.look(&mut carrier, &mut strangers).await;
             }
         });
         Self { orders }
@@ -222,13 +224,18 @@ impl Setup {
     }
 
     async fn drop_early(&self) {
-        if let Err(why) = self.remove(&self.specified()).await {
+        if let Err(why) = self.remove(&self.own().await).await {
             tracing::warn!(module = self.module, why, "addresses cannot be removed at once");
         }
     }
 
-    fn specified(&self) -> Vec<AddressPrefix> {
-        self.addresses.iter().map(|spec| spec.ip).collect()
+    /// What safed has put on an interface: the same address may be there by somebody else's doing, from before the
+    /// module was installed. While that cannot be told, all that it may have put there.
+    async fn own(&self) -> Vec<AddressPrefix> {
+        match self.record.lines().await {
+            Some(lines) => lines.iter().map(|line| line.ip).collect(),
+            None => self.addresses.iter().map(|spec| spec.ip).collect(),
+        }
     }
 
     async fn remove(&self, gone: &[AddressPrefix]) -> Result<(), String> {
@@ -244,14 +251,12 @@ impl Setup {
     }
 
     async fn drop_all(&self) -> Result<(), String> {
-        let mut gone = self.specified();
-        gone.extend(self.record.lines().await.iter().map(|line| line.ip));
-        self.remove(&gone).await?;
+        self.remove(&self.own().await).await?;
         self.record.clear().await;
         Ok(())
     }
 
-    async fn look(&self, carrier: &mut Carrier) {
+    async fn look(&self, carrier: &mut Carrier, strangers: &mut BTreeSet<String>) {
         let (interfaces, present) = match (self.netlink.interfaces().await, self.netlink.addresses().await) {
             (Ok(interfaces), Ok(present)) => (interfaces, present),
             (Err(error), _) | (_, Err(error)) => {
@@ -263,6 +268,7 @@ impl Setup {
         if let Some(carrier) = carrier.judge(chosen, &interfaces) {
             self.reporter.event(Event::Carrier(carrier)).await;
         }
+        self.tell_strangers(strangers, &interfaces, &present).await;
         let status = self.addresses.iter().map(|spec| {
             let found = present.iter().find(|one| one.ip == spec.ip.ip());
             let interface = match found {
@@ -274,6 +280,34 @@ impl Setup {
             AddressStatus { ip: spec.ip.to_string(), present: found.is_some(), interface }
         });
         self.reporter.tell(What::Addresses(status.collect())).await;
+    }
+}
+
+impl Setup {
+    /// An address that is here by somebody else's doing is told of once: clients may reach a node that does not serve.
+    async fn tell_strangers(
+        &self,
+        known: &mut BTreeSet<String>,
+        interfaces: &[Interface],
+        present: &[Present],
+    ) {
+        let own = self.own().await;
+        let mut found = BTreeSet::new();
+        for spec in &self.addresses {
+            let Some(one) = present.iter().find(|one| one.ip == spec.ip.ip()) else { continue };
+            if own.iter().any(|own| own.ip() == one.ip) {
+                continue;
+            }
+            let (ip, prefix, name) = (one.ip, one.prefix, name_of(interfaces, one.index));
+            found.insert(format!(
+                "address {ip} is on {name}, where safed has not put it: clients may reach a node that does not \
+                 serve; take it out of this node's network settings and type: ip address del {ip}/{prefix} dev {name}"
+            ));
+        }
+        for text in found.difference(known) {
+            self.events.record(&self.module, true, text);
+        }
+        *known = found;
     }
 }
 

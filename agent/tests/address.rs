@@ -53,39 +53,51 @@ struct Place {
     dir: tempfile::TempDir,
     addresses: Addresses,
     reports: mpsc::Receiver<Report>,
+    events: Events,
 }
 
 impl Place {
     fn new(addresses: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (addresses, reports) = keep(dir.path(), addresses);
-        Self { dir, addresses, reports }
+        let (addresses, reports, events) = keep(dir.path(), addresses);
+        Self { dir, addresses, reports, events }
     }
 
-    async fn what(&mut self) -> What {
-        tokio::time::timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap().what
+    /// The first report of a kind; how the cables are is told in between.
+    async fn report<T>(&mut self, fits: impl Fn(What) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                if let Some(found) = fits(self.reports.recv().await.unwrap().what) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap()
     }
 
     async fn raise(&mut self) -> Result<Vec<AddressStatus>, String> {
         self.addresses.order(Order::Raise).await;
-        let What::Core(Event::AddressesRaised(raised)) = self.what().await else { panic!("not raised") };
+        let raised =
+            self.report(|what| {
+                if let What::Core(Event::AddressesRaised(raised)) = what { Some(raised) } else { None }
+            })
+            .await;
         let look = self.look().await;
         raised.map(|()| look)
     }
 
     async fn lower(&mut self) -> Vec<AddressStatus> {
         self.addresses.order(Order::Drop).await;
-        let What::Core(Event::AddressesDropped) = self.what().await else { panic!("not dropped") };
+        self.report(|what| matches!(what, What::Core(Event::AddressesDropped)).then_some(())).await;
         self.look().await
     }
 
     async fn look(&mut self) -> Vec<AddressStatus> {
-        let What::Addresses(addresses) = self.what().await else { panic!("no look") };
-        addresses
+        self.report(|what| if let What::Addresses(addresses) = what { Some(addresses) } else { None }).await
     }
 }
 
-fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Report>) {
+fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Report>, Events) {
     let paths = Paths::new(Some(dir));
     let (report, reports) = mpsc::channel(64);
     let member = Member {
@@ -105,7 +117,8 @@ fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Re
         key: String::new(),
         heartbeat_key: [0; 32],
     };
-    std::fs::create_dir_all(paths.lib()).unwrap();
+    std::fs::create_dir_all(paths.module("db").events().parent().unwrap()).unwrap();
+    let events = Events::start(&paths).unwrap();
     let setup = Setup {
         module: "db".to_owned(),
         node: "n1".to_owned(),
@@ -119,10 +132,10 @@ fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Re
         record: Record::at(paths.module("db").addresses()),
         membership: watch::channel(Some(Arc::new(membership))).1,
         netlink: Netlink::open().unwrap(),
-        events: Events::start(&paths).unwrap(),
+        events: events.clone(),
         reporter: Reporter { module: "db".to_owned(), runtime: 1, reports: report },
     };
-    (Addresses::keep(setup), reports)
+    (Addresses::keep(setup), reports, events)
 }
 
 fn status(ip: &str, present: bool, interface: &str) -> AddressStatus {
@@ -183,12 +196,30 @@ async fn what_another_daemon_left_is_dropped_also_after_the_spec_changed() {
     two_interfaces();
     let mut first = Place::new(&[("10.89.0.50/24", "auto")]);
     first.raise().await.unwrap();
-    let (addresses, reports) = keep(first.dir.path(), &[("10.89.0.51/24", "auto")]);
-    let mut second = Place { dir: first.dir, addresses, reports };
+    let (addresses, reports, events) = keep(first.dir.path(), &[("10.89.0.51/24", "auto")]);
+    let mut second = Place { dir: first.dir, addresses, reports, events };
     second.lower().await;
     let shown = Command::new("ip").args(["addr", "show", "dev", "lan1"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("10.89.0.1/24") && !shown.contains("10.89.0.50"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_address_that_somebody_else_has_put_there_stays_until_it_is_raised() {
+    if moved_inside("an_address_that_somebody_else_has_put_there_stays_until_it_is_raised") {
+        return;
+    }
+    two_interfaces();
+    ip("addr add 10.89.0.50/24 dev lan1");
+    let mut place = Place::new(&[("10.89.0.50/24", "auto")]);
+    assert_eq!(place.lower().await, [status("10.89.0.50/24", true, "lan1")]);
+    let told = place.events.list("db", 0, 10);
+    let told: Vec<_> = told.iter().filter(|event| event.text.contains("10.89.0.50")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].text.contains("type: ip address del 10.89.0.50/24 dev lan1"), "{told:?}");
+    // From now on it is the module's.
+    assert_eq!(place.raise().await.unwrap(), [status("10.89.0.50/24", true, "lan1")]);
+    assert!(!place.lower().await[0].present);
 }
 
 #[tokio::test]

@@ -210,6 +210,16 @@ fn a_mirror_has_two_nodes() {
 }
 
 #[test]
+fn an_address_of_a_node_is_no_virtual_address() {
+    let taken = [("n1".to_owned(), "10.99.0.1".parse().unwrap())];
+    let around = Surroundings { addresses: &taken, ..Surroundings::default() };
+    let spec = parsed(&format!("{SMALL}\n[[address]]\nip = \"10.99.0.1/24\"\n"));
+    let messages = errors(&spec, around);
+    assert!(messages[0].contains("10.99.0.1 is node n1's own address"), "{messages:?}");
+    assert_eq!(errors(&spec, Surroundings::default()), Vec::<String>::new());
+}
+
+#[test]
 fn directories_do_not_overlap() {
     let own = [PathBuf::from("/var/lib/safed")];
     let around = Surroundings { own_paths: &own, ..Surroundings::default() };

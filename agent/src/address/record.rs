@@ -43,21 +43,21 @@ impl Record {
         Self { path, lines: Mutex::new(None), removing: Mutex::new(None) }
     }
 
-    /// What it says; nothing if it was never read and its disk hangs.
-    pub(super) async fn lines(&self) -> Vec<Line> {
+    /// What it says; none if it was never read and its disk hangs.
+    pub(super) async fn lines(&self) -> Option<Vec<Line>> {
         if let Some(lines) = self.lines.lock().clone() {
-            return lines;
+            return Some(lines);
         }
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || std::fs::read(path).unwrap_or_default());
         let Ok(Ok(text)) = tokio::time::timeout(READ, read).await else {
             tracing::error!(path = %self.path.display(), "cannot be read in time: addresses of an earlier run may be left");
-            return Vec::new();
+            return None;
         };
         // Written as a whole; what cannot be read was never acted on.
         let lines: Vec<Line> = serde_json::from_slice(&text).unwrap_or_default();
         *self.lines.lock() = Some(lines.clone());
-        lines
+        Some(lines)
     }
 
     /// Adds a line, durably.
@@ -69,7 +69,7 @@ impl Record {
         if let Some(removing) = removing {
             removing.await.map_err(|error| error.to_string())?;
         }
-        let mut lines = self.lines().await;
+        let mut lines = self.lines().await.unwrap_or_default();
         if lines.contains(&line) {
             return Ok(());
         }

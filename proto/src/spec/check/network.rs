@@ -11,11 +11,11 @@ const MAX_INTERFACE: usize = 15;
 pub(super) const MAX_TARGET: usize = 1024;
 
 pub(super) fn check(report: &mut Report<'_>, around: Surroundings<'_>) {
-    addresses(report);
+    addresses(report, around);
     isolation(report, around);
 }
 
-fn addresses(report: &mut Report<'_>) {
+fn addresses(report: &mut Report<'_>, around: Surroundings<'_>) {
     let spec = report.spec;
     report.at_most("address", spec.address.len(), MAX_ADDRESSES);
     if spec.module.kind == Kind::Light && !spec.address.is_empty() {
@@ -29,6 +29,12 @@ fn addresses(report: &mut Report<'_>) {
         report.error(&format!("address.{index}.ip"), format!("address {} is given twice", ips[index]));
     }
     for (index, address) in spec.address.iter().enumerate() {
+        if let Some((node, ip)) = around.addresses.iter().find(|(_, ip)| *ip == address.ip.ip()) {
+            let message = format!(
+                "{ip} is node {node}'s own address; a virtual address is one that no node has by itself"
+            );
+            report.error(&format!("address.{index}.ip"), message);
+        }
         let name = &address.interface;
         let fits = (1..=MAX_INTERFACE).contains(&name.len())
             && !matches!(name.as_str(), "." | "..")
