@@ -160,6 +160,7 @@ impl Module {
             retry_after: spec.module.retry_after,
             // A module with a rule that cannot be read is not loaded.
             rules: spec.rules().unwrap_or_default(),
+            left_out: None,
             entropy,
             boot_id,
         }

@@ -14,7 +14,7 @@ mod runtime;
 mod slot;
 
 pub use context::{Context, Startup};
-pub use handle::{Install, ModuleName, NodeEvent, NodeHandle, Refusal, Reply, Statuses};
+pub use handle::{Inspection, Install, ModuleName, NodeEvent, NodeHandle, Refusal, Reply, Statuses};
 pub use network::{Heartbeats, Member, Membership, Network, Ports, StandIn};
 pub use owner::Owner;
 pub use report::{Report, Reporter, What};

@@ -32,6 +32,7 @@ mod module_service;
 mod node_service;
 mod peer_service;
 mod remove;
+mod rules;
 mod status;
 mod tls_port;
 mod unix_port;

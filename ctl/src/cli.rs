@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
-use crate::command::{cluster, control, events, help, log, module, status, wait, witness};
+use crate::command::{cluster, control, events, explain, help, log, module, rules, status, wait, witness};
 
 /// The command line of safed: high availability for ordinary applications on two servers.
 #[derive(Debug, Parser)]
@@ -131,6 +131,12 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// What was decided on this node, and why
     Events(events::EventsArgs),
+    /// Why a module is in its state on this node, and what would happen if something failed now
+    Explain(explain::ExplainArgs),
+    /// Failover rules of a module, and the resources they compare, on this node
+    Rules(rules::RulesArgs),
+    /// Set a resource of a module on this node, as a checker would
+    Set(rules::SetArgs),
     /// Output of a module's scripts on this node
     Log(log::LogArgs),
     /// Wait until a module is in a state

@@ -7,9 +7,11 @@ use crate::error::{Exit, Failure};
 pub(crate) mod cluster;
 pub(crate) mod control;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod help;
 pub(crate) mod log;
 pub(crate) mod module;
+pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -31,6 +33,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Second(args) => control::second(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
+        Command::Explain(args) => explain::run(context, args).await,
+        Command::Rules(args) => rules::list(context, args).await,
+        Command::Set(args) => rules::set(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Wait(args) => wait::run(context, args).await,
         Command::Version => version::run(context).await,

@@ -4,8 +4,9 @@
 use assert_cmd::Command;
 use safe_proto::cluster::{GetClusterResponse, Lan, Node};
 use safe_proto::module::{
-    AddressStatus, Command as ModuleCommand, DataStatus, LanStatus, ListEventsResponse, ListModulesResponse,
-    ModuleEvent, ModuleInfo, ModuleStatus, Outcome, Phase, ResyncStatus, State,
+    AddressStatus, Command as ModuleCommand, DataStatus, ExplainModuleResponse, Explanation, FailoverRule,
+    LanStatus, ListEventsResponse, ListModulesResponse, ListRulesResponse, ModuleEvent, ModuleInfo,
+    ModuleStatus, Outcome, Phase, Resource, ResyncStatus, State,
 };
 
 #[path = "cli/endpoint.rs"]
@@ -588,6 +589,51 @@ fn events_log_and_version() {
 }
 
 #[test]
+fn rules_resources_and_explanations() {
+    let rule = FailoverRule {
+        label: "db_swap".to_owned(),
+        condition: "check.tcp.db == down".to_owned(),
+        action: "swap".to_owned(),
+        after_ms: 15_000,
+        origin: "module".to_owned(),
+        holds: true,
+        facts: vec!["check.tcp.db is down".to_owned()],
+    };
+    let built_in = FailoverRule {
+        label: "implicit_wakeup".to_owned(),
+        condition: "starts again".to_owned(),
+        action: "wait".to_owned(),
+        origin: "built-in".to_owned(),
+        ..FailoverRule::default()
+    };
+    let db = Resource { name: "check.tcp.db".to_owned(), value: "down".to_owned(), ..Resource::default() };
+    let rules = ListRulesResponse { node: "n1".to_owned(), rules: vec![rule, built_in], resources: vec![db] };
+    let line = Explanation {
+        question: "if n2 failed now".to_owned(),
+        answer: "n1 goes on alone".to_owned(),
+        hint: "safectl status".to_owned(),
+    };
+    let explanation = ExplainModuleResponse { node: "n1".to_owned(), lines: vec![line] };
+    let fake = Fake::start(Script { rules, explanation, ..Script::default() });
+    let said = on(&fake, &["rules", "db"]).out;
+    assert!(
+        said.contains("! db_swap") && said.contains("15 s") && said.contains("(now: check.tcp.db"),
+        "{said}"
+    );
+    assert!(said.contains("Resources on n1: check.tcp.db down"), "{said}");
+    let said = on(&fake, &["explain", "db"]).out;
+    assert!(
+        said.contains("n1 goes on alone; type: safectl status") && said.contains("As n1 sees it."),
+        "{said}"
+    );
+    let said = on(&fake, &["rules", "db", "-o", "json"]).out;
+    assert!(said.contains("\"after_ms\": 15000"), "{said}");
+    assert_eq!(on(&fake, &["set", "db", "check.custom.x", "up"]).code, 0);
+    assert_eq!(on(&fake, &["set", "db", "nothing", "up"]).code, 2);
+    assert_eq!(on(&fake, &["set", "db", "check.custom.x", "sideways"]).code, 64);
+}
+
+#[test]
 fn modules_are_checked_here_and_installed_there() {
     let fake = Fake::start(Script::default());
     let directory = fake.root().join("db");
@@ -678,6 +724,9 @@ fn the_help_is_the_manual() {
         "second",
         "status",
         "events",
+        "explain",
+        "rules",
+        "set",
         "log",
         "wait",
         "version",

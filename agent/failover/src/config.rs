@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::left_out::LeftOut;
 use crate::rule::Rule;
 
 /// Which of the module's two nodes this is: the order of `nodes` in `module.toml`.
@@ -118,6 +119,8 @@ pub struct Config {
     pub retry_after: Duration,
     /// Failover rules, in the order in which they are looked at.
     pub rules: Vec<Rule>,
+    /// A rule of the protocol that is left out, to show that the proof would find it; none outside proofs.
+    pub left_out: Option<LeftOut>,
     /// 128 random bits drawn by the shell when this process started: new ids are made from it by counting.
     pub entropy: u128,
     /// Boot id of the machine.

@@ -3,6 +3,7 @@
 use crate::action::ReplicatorCommand;
 use crate::config::{ArbiterKind, Isolation};
 use crate::failover::Failover;
+use crate::left_out::LeftOut;
 use crate::settle::Cause;
 use crate::timer::Timer;
 use crate::view::{Conceded, Demand, Mode};
@@ -133,11 +134,19 @@ impl Failover {
     fn lose_second(&mut self) -> bool {
         let lock = self.config.arbiter == ArbiterKind::Lock;
         let held = self.settling.is_some_and(|settling| self.basis(settling.cause).is_some());
-        if lock && self.raw_silence(9) && !held && !self.peer_fenced() && !self.recording() {
+        let lacks = self.lacks(LeftOut::FencedBeforeTheOtherAsks);
+        if lock && self.raw_silence(9) && !lacks && !held && !self.peer_fenced() && !self.recording() {
             self.fence("the other node is silent and the arbiter did not confirm this one");
             return true;
         }
-        if !lock && !self.rights.alone && self.raw_silence(10) && !self.peer_fenced() && !self.recording() {
+        let lacks = self.lacks(LeftOut::LongPauseFences);
+        if !lock
+            && !self.rights.alone
+            && !lacks
+            && self.raw_silence(10)
+            && !self.peer_fenced()
+            && !self.recording()
+        {
             self.fence("this node was paused for so long that the other may have gone on");
             return true;
         }

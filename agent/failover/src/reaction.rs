@@ -93,6 +93,12 @@ impl Failover {
         &self.resources
     }
 
+    /// Values of `state` and `data.uptodate`, which are the core's own.
+    #[must_use]
+    pub fn own_resources(&self) -> [(&'static str, Value); 2] {
+        ["state", "data.uptodate"].map(|name| (name, self.local_value(name)))
+    }
+
     fn local_value(&self, name: &str) -> Value {
         match name {
             "state" => Value::State(self.status().state),

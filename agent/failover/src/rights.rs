@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::failover::Failover;
+use crate::left_out::LeftOut;
 use crate::time::Time;
 use crate::timer::Timer;
 use crate::view::{Grant, Mode};
@@ -49,7 +50,9 @@ impl Failover {
     /// The shell promised to call in time; if it did not, this node slept, and the other may have gone on meanwhile.
     pub(crate) fn notice_pause(&mut self, now: Time) {
         let gap = now.since(self.now);
-        let slept = self.timers.is_set(Timer::Pulse) && gap >= self.pause_limit();
+        let slept = self.timers.is_set(Timer::Pulse)
+            && gap >= self.pause_limit()
+            && !self.lacks(LeftOut::PauseCostsRights);
         self.now = self.now.max(now);
         if !slept {
             return;

@@ -7,6 +7,7 @@ use crate::action::ReplicatorCommand;
 use crate::config::Side;
 use crate::failover::Failover;
 use crate::hard::Role;
+use crate::left_out::LeftOut;
 use crate::lineage::{HISTORY_LIMIT, Lineage, LineageId};
 use crate::meeting::{Outcome, meet};
 use crate::posture::Posture;
@@ -460,7 +461,7 @@ impl Failover {
             self.set_barrier();
             return true;
         }
-        if self.replicator.marked != Some(current) {
+        if self.replicator.marked != Some(current) && !self.lacks(LeftOut::BarrierBeforePairing) {
             return false;
         }
         let lineage = &mut self.hard.lineage;

@@ -8,6 +8,7 @@ use crate::config::ArbiterKind;
 use crate::event::ArbiterEvent;
 use crate::failover::Failover;
 use crate::hard::Role;
+use crate::left_out::LeftOut;
 use crate::lineage::LineageId;
 use crate::session::{give_up_unsettled, remember};
 use crate::timer::Timer;
@@ -417,7 +418,7 @@ impl Failover {
         // Who waits with a lineage that was never settled may use the record only if it already is its own.
         let entitled = self.settling.is_some() || self.hard.lineage.settled;
         self.arbiter.foreign = !follows;
-        if entitled && (follows || forced) {
+        if entitled && (follows || forced || self.lacks(LeftOut::RecordMustBeFollowed)) {
             self.arbiter.asked = Asked::Swap(current);
             self.timers.set(Timer::Arbiter, self.now + self.config.timeout / 15);
             self.out.push(Action::ArbiterSwap { expect: value, new: current });

@@ -7,6 +7,7 @@ use crate::config::ArbiterKind;
 use crate::event::Adopted;
 use crate::failover::Failover;
 use crate::hard::{Desired, Role};
+use crate::left_out::LeftOut;
 use crate::meeting::Outcome;
 use crate::posture::Posture;
 use crate::replicator::{Process, Replicator};
@@ -337,8 +338,8 @@ impl Failover {
     /// This copy could be served: nothing is known against it.
     pub(crate) fn good_copy(&self) -> bool {
         self.hard.consistent
-            && !self.hard.outdated
-            && !self.hard.target
+            && (!self.hard.outdated || self.lacks(LeftOut::OutdatedIsNotServed))
+            && (!self.hard.target || self.lacks(LeftOut::OutdatedIsNotServed))
             && self.replicator.copy == Copy::Known
             && self.hard.lineage.current.is_some()
     }

@@ -184,6 +184,14 @@ impl Story {
                     return Err("the record did not change".to_owned());
                 }
             }
+            ["explain", node] => {
+                let host = host(node)?;
+                let agent = world.hosts[host].agent.as_ref().ok_or("no agent")?;
+                for line in agent.core.explain() {
+                    let hint = line.hint.map(|hint| format!("; type: {hint}")).unwrap_or_default();
+                    world.trace.push(format!("  {}: {}{hint}", line.question, line.answer));
+                }
+            }
             ["writes-end"] => world.write_every = None,
             ["trace", "on"] => world.verbose = true,
             ["trace", "off"] => world.verbose = false,

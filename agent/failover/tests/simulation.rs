@@ -15,6 +15,7 @@
 #[path = "world/world.rs"]
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use safe_failover::Time;
 use safe_failover::action::{Phase, State};
 use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side};
 use safe_failover::event::{Command, ReplicatorEvent};
+use safe_failover::left_out::LeftOut;
 use world::random::Random;
 use world::{Chance, Happening, World};
 
@@ -46,11 +48,56 @@ fn many_seeds() {
     run(SEEDS, MANY_SEEDS);
 }
 
+/// The world must notice each rule that is left out.
+#[test]
+fn each_rule_that_is_left_out_is_missed() {
+    let first = Mutex::new(LeftOut::ALL.to_vec());
+    let unnoticed = Mutex::new(Vec::new());
+    // A panic is what an invariant of the core says; here it is wanted.
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(rule) = { first.lock().unwrap().pop() } {
+                    match noticed(rule) {
+                        Some((seed, why)) => {
+                            println!("{rule:?}: seed {seed}: {}", why.lines().next().unwrap_or(""))
+                        }
+                        None => unnoticed.lock().unwrap().push(rule),
+                    }
+                }
+            });
+        }
+    });
+    std::panic::set_hook(quiet);
+    let unnoticed = unnoticed.into_inner().unwrap();
+    assert!(unnoticed.is_empty(), "nobody missed {unnoticed:?}");
+}
+
+/// The first seed that fails without the rule, and how.
+fn noticed(rule: LeftOut) -> Option<(u64, String)> {
+    (0..number("SAFED_SEEDS").unwrap_or(SEEDS)).find_map(|seed| {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut run = Run::new(seed, false);
+            for host in &mut run.world.hosts {
+                host.config.left_out = Some(rule);
+            }
+            run.play()
+        });
+        match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some((seed, why)),
+            Err(_) => Some((seed, "an invariant of the core".to_owned())),
+        }
+    })
+}
+
 fn run(first: u64, seeds: u64) {
     let next = AtomicU64::new(first);
     let end = next.load(Ordering::Relaxed) + seeds;
-    let failures = std::sync::Mutex::new(Vec::new());
-    let tally = std::sync::Mutex::new([0_u64; 3]);
+    let failures = Mutex::new(Vec::new());
+    let tally = Mutex::new([0_u64; 3]);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {

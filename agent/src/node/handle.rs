@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use safe_failover::Time;
 use safe_failover::event::Command;
+use safe_failover::resource::{Resources, Value};
 use safe_failover::view::View;
+use safe_failover::{Explanation, Standing, Time};
 use safe_proto::module::{ModuleFiles, ModuleInfo, ModuleStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -151,11 +152,44 @@ pub enum NodeEvent {
         /// Durable.
         reply: Reply<()>,
     },
+    /// Asks what its core knows of rules and resources, and what would happen if something failed.
+    Inspect {
+        /// Module.
+        module: ModuleName,
+        /// The answer.
+        reply: Reply<Inspection>,
+    },
+    /// A person sets a resource.
+    SetResource {
+        /// Module.
+        module: ModuleName,
+        /// Name, checked.
+        resource: String,
+        /// Value.
+        value: Value,
+        /// Who or what sets it, and why.
+        reason: String,
+        /// Noted.
+        reply: Reply<()>,
+    },
     /// Installed modules.
     List {
         /// By name.
         reply: Reply<Vec<ModuleInfo>>,
     },
+}
+
+/// What a core knows of rules and resources.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Rules as they stand.
+    pub rules: Vec<Standing>,
+    /// Resources told from outside.
+    pub resources: Resources,
+    /// Its own: `state` and `data.uptodate`.
+    pub own: [(&'static str, Value); 2],
+    /// Why, and what if.
+    pub explanations: Vec<Explanation>,
 }
 
 /// A way to the owner loop; cheap to clone.
@@ -249,6 +283,30 @@ impl NodeHandle {
     pub async fn remove(&self, module: &str) -> Result<(), Refusal> {
         let module = module.to_owned();
         self.ask(|reply| NodeEvent::Remove { module, reply }).await
+    }
+
+    /// See [`NodeEvent::Inspect`].
+    ///
+    /// # Errors
+    /// The module's refusal.
+    pub async fn inspect(&self, module: &str) -> Result<Inspection, Refusal> {
+        let module = module.to_owned();
+        self.ask(|reply| NodeEvent::Inspect { module, reply }).await
+    }
+
+    /// See [`NodeEvent::SetResource`].
+    ///
+    /// # Errors
+    /// The module's refusal.
+    pub async fn set_resource(
+        &self,
+        module: &str,
+        resource: &str,
+        value: Value,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        let (module, resource, reason) = (module.to_owned(), resource.to_owned(), reason.to_owned());
+        self.ask(|reply| NodeEvent::SetResource { module, resource, value, reason, reply }).await
     }
 
     /// Installed modules, by name.

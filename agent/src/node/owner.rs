@@ -170,6 +170,17 @@ impl Owner {
             NodeEvent::AbortInstall { module, version, reply } => self.abort(module, version, reply),
             NodeEvent::PrepareRemove { module, reply } => answer(reply, self.removable(&module)),
             NodeEvent::Remove { module, reply } => self.remove(module, reply),
+            NodeEvent::Inspect { module, reply } => {
+                let answered = self.runtime(&module).map(|runtime| runtime.inspect());
+                answer(reply, answered);
+            }
+            NodeEvent::SetResource { module, resource: name, value, reason, reply } => {
+                let set = self.runtime(&module).map(|runtime| {
+                    runtime.drive(Event::Resource { name, value, reason });
+                });
+                answer(reply, set);
+                self.publish(&module);
+            }
             NodeEvent::List { reply } => {
                 let modules = self.slots.values().filter_map(Slot::module);
                 answer(reply, Ok(modules.map(|module| install::info(module)).collect()));
@@ -190,6 +201,14 @@ impl Owner {
         if let Some(Slot::Mirror(runtime)) = self.slots.get_mut(module) {
             work(runtime);
             self.publish(module);
+        }
+    }
+
+    fn runtime(&mut self, module: &str) -> Result<&mut Runtime, Refusal> {
+        match self.slots.get_mut(module) {
+            Some(Slot::Mirror(runtime)) => Ok(runtime),
+            Some(slot) => Err(slot.refusal(module)),
+            None => Err(not_found(module)),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use safe_failover::action::{Action, State};
 use safe_failover::event::{Adopted, Command, ReplicatorEvent};
+use safe_failover::resource::Value;
 use safe_failover::view::View;
 use safe_failover::{Event, Time};
 use safe_proto::module::{LanStatus, ModuleStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::load::Mirror;
-use super::{Heartbeats, Membership, Refusal, Reply, What};
+use super::{Heartbeats, Inspection, Membership, Refusal, Reply, What};
 use crate::execute::Batch;
 use crate::status::{self, Observed};
 use crate::{clock, command, replica};
@@ -113,7 +114,21 @@ impl Runtime {
     pub(super) fn lan(&mut self, lan: u8, up: bool) {
         let Some(status) = self.observed.lans.get_mut(usize::from(lan)) else { return };
         status.up = up;
+        let name = format!("heartbeat.{}", status.name);
+        let value = if up { Value::Up } else { Value::Down };
         self.drive(Event::Lan { lan, up });
+        self.drive(Event::Resource { name, value, reason: String::new() });
+    }
+
+    /// What the core knows of rules and resources.
+    pub(super) fn inspect(&self) -> Inspection {
+        let core = &self.mirror.core;
+        Inspection {
+            rules: core.rules(),
+            resources: core.resources().clone(),
+            own: core.own_resources(),
+            explanations: core.explain(),
+        }
     }
 
     /// A report of one of its workers.

@@ -34,13 +34,14 @@ fn needed(path: &str) -> Option<Access> {
         | ("safe.witness.v1.WitnessAdminService", "AddWitness" | "RemoveWitness") => {
             Some(AtLeast(Role::Admin))
         }
-        ("safe.module.v1.ModuleService", "ControlModule") => Some(AtLeast(Role::Control)),
+        ("safe.module.v1.ModuleService", "ControlModule" | "SetResource") => Some(AtLeast(Role::Control)),
         ("safe.cluster.v1.ClusterService", "GetCluster")
         | ("safe.node.v1.NodeService", "GetVersion")
         | ("safe.witness.v1.WitnessAdminService", "GetWitness")
         | (
             "safe.module.v1.ModuleService",
-            "ValidateModule" | "ListModules" | "GetStatus" | "WatchStatus" | "ListEvents" | "ReadLog",
+            "ValidateModule" | "ListModules" | "GetStatus" | "WatchStatus" | "ListEvents" | "ReadLog"
+            | "ListRules" | "ExplainModule",
         )
         | (
             "grpc.health.v1.Health"

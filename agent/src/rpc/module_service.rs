@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use safe_proto::module::module_service_server::ModuleService;
 use safe_proto::module::{
-    ControlModuleRequest, ControlModuleResponse, GetStatusRequest, GetStatusResponse, InstallModuleRequest,
-    InstallModuleResponse, ListEventsRequest, ListEventsResponse, ListModulesRequest, ListModulesResponse,
+    ControlModuleRequest, ControlModuleResponse, ExplainModuleRequest, ExplainModuleResponse,
+    GetStatusRequest, GetStatusResponse, InstallModuleRequest, InstallModuleResponse, ListEventsRequest,
+    ListEventsResponse, ListModulesRequest, ListModulesResponse, ListRulesRequest, ListRulesResponse,
     ModuleStatus, ReadLogRequest, ReadLogResponse, RemoveModuleRequest, RemoveModuleResponse,
-    ValidateModuleRequest, ValidateModuleResponse, WatchStatusRequest, WatchStatusResponse,
+    SetResourceRequest, SetResourceResponse, ValidateModuleRequest, ValidateModuleResponse,
+    WatchStatusRequest, WatchStatusResponse,
 };
 use safe_proto::spec::ModuleSpec;
 use tokio::sync::mpsc;
@@ -19,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::node_service::caller;
-use super::{control, install, refuse, remove, status, validate};
+use super::{control, install, refuse, remove, rules, status, validate};
 use crate::log;
 
 /// Between two answers of a watch.
@@ -136,6 +138,33 @@ impl ModuleService for Desk {
         let events =
             super::blocking(move || Ok(events.list(&request.module, request.since_ms, limit))).await?;
         Ok(Response::new(ListEventsResponse { events }))
+    }
+
+    async fn list_rules(
+        &self,
+        request: Request<ListRulesRequest>,
+    ) -> Result<Response<ListRulesResponse>, Status> {
+        rules::list(&self.0, &request.into_inner().module).await.map(Response::new)
+    }
+
+    async fn set_resource(
+        &self,
+        request: Request<SetResourceRequest>,
+    ) -> Result<Response<SetResourceResponse>, Status> {
+        let (caller, request) = (caller(&request), request.into_inner());
+        let outcome = rules::set(&self.0, &request).await;
+        let value = if request.up { "up" } else { "down" };
+        let what =
+            format!("set {value} a resource of module {:.63}: {:.128}", request.module, request.resource);
+        self.0.audit(&caller, &what, &outcome);
+        outcome.map(|()| Response::new(SetResourceResponse {}))
+    }
+
+    async fn explain_module(
+        &self,
+        request: Request<ExplainModuleRequest>,
+    ) -> Result<Response<ExplainModuleResponse>, Status> {
+        rules::explain(&self.0, &request.into_inner().module).await.map(Response::new)
     }
 
     async fn read_log(

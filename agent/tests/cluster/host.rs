@@ -269,6 +269,10 @@ async fn answer(
                 spec_store::remove(&paths.module(&module)).unwrap();
                 drop(reply.send(Ok(())));
             }
+            NodeEvent::Inspect { module, reply } => {
+                drop(reply.send(Err(Refusal::NotFound(format!("there is no module {module}")))));
+            }
+            NodeEvent::SetResource { reply, .. } => drop(reply.send(Ok(()))),
             NodeEvent::List { reply } => drop(reply.send(Ok(told.installed.values().map(info).collect()))),
         }
         let statuses = told.installed.values().map(|install| (install.name.clone(), status(install)));

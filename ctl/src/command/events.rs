@@ -1,11 +1,15 @@
 //! `safectl events`
 
+use std::time::Duration;
+
 use clap::Args;
 use safe_proto::module::{ListEventsRequest, ModuleEvent};
+use safe_proto::spec::quantity;
 use serde::Serialize;
 
 use super::control::require_entries;
 use crate::client::Client;
+use crate::clock;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::moment::Moment;
@@ -19,6 +23,9 @@ pub(crate) struct EventsArgs {
     /// At most this many, the newest
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     lines: u32,
+    /// Only what happened in this time, as in 1h or 30m
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    since: Option<Duration>,
 }
 
 /// The documented JSON.
@@ -42,7 +49,11 @@ impl From<ModuleEvent> for Event {
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
     let client = Client::connect(context).await?;
     let module = args.module.unwrap_or_default();
-    let request = ListEventsRequest { module: module.clone(), since_ms: 0, limit: args.lines };
+    let since_ms = args.since.map_or(0, |since| {
+        let ago = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        clock::unix_ms().saturating_sub(ago)
+    });
+    let request = ListEventsRequest { module: module.clone(), since_ms, limit: args.lines };
     let answer = client.call(client.modules().list_events(request)).await?;
     // What happened to a module outlives it, so its name is doubted only when nothing is known of it.
     if answer.events.is_empty() && !module.is_empty() {

@@ -10,10 +10,12 @@ use safe_proto::cluster::{
 };
 use safe_proto::module::module_service_server::{ModuleService, ModuleServiceServer};
 use safe_proto::module::{
-    ControlModuleRequest, ControlModuleResponse, GetStatusRequest, GetStatusResponse, InstallModuleRequest,
-    InstallModuleResponse, ListEventsRequest, ListEventsResponse, ListModulesRequest, ListModulesResponse,
+    ControlModuleRequest, ControlModuleResponse, ExplainModuleRequest, ExplainModuleResponse,
+    GetStatusRequest, GetStatusResponse, InstallModuleRequest, InstallModuleResponse, ListEventsRequest,
+    ListEventsResponse, ListModulesRequest, ListModulesResponse, ListRulesRequest, ListRulesResponse,
     ModuleStatus, Outcome, ReadLogRequest, ReadLogResponse, RemoveModuleRequest, RemoveModuleResponse,
-    ValidateModuleRequest, ValidateModuleResponse, WatchStatusRequest, WatchStatusResponse,
+    SetResourceRequest, SetResourceResponse, ValidateModuleRequest, ValidateModuleResponse,
+    WatchStatusRequest, WatchStatusResponse,
 };
 use safe_proto::node::node_service_server::{NodeService, NodeServiceServer};
 use safe_proto::node::{
@@ -45,6 +47,10 @@ pub(crate) struct Script {
     pub(crate) cluster: GetClusterResponse,
     /// Answer of ListEvents.
     pub(crate) events: ListEventsResponse,
+    /// Answer of ListRules.
+    pub(crate) rules: ListRulesResponse,
+    /// Answer of ExplainModule.
+    pub(crate) explanation: ExplainModuleResponse,
     /// Answer of ReadLog.
     pub(crate) log: Vec<String>,
     /// Answer of ListModules.
@@ -193,6 +199,28 @@ impl ModuleService for Service {
         _: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
         Ok(Response::new(self.script.lock().unwrap().events.clone()))
+    }
+
+    async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, Status> {
+        Ok(Response::new(self.script.lock().unwrap().rules.clone()))
+    }
+
+    async fn set_resource(
+        &self,
+        request: Request<SetResourceRequest>,
+    ) -> Result<Response<SetResourceResponse>, Status> {
+        let request = request.into_inner();
+        let known = request.resource.starts_with("check.") && request.up;
+        known
+            .then(|| Response::new(SetResourceResponse {}))
+            .ok_or_else(|| Status::invalid_argument("no such resource"))
+    }
+
+    async fn explain_module(
+        &self,
+        _: Request<ExplainModuleRequest>,
+    ) -> Result<Response<ExplainModuleResponse>, Status> {
+        Ok(Response::new(self.script.lock().unwrap().explanation.clone()))
     }
 
     type ReadLogStream = Boxed<ReadLogResponse>;

@@ -427,6 +427,129 @@ pub struct ReadLogResponse {
     #[prost(string, repeated, tag = "1")]
     pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Asking for rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRulesRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+}
+/// Rules and resources.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRulesResponse {
+    /// Node that answers.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// In the order in which they are looked at; those built in come last.
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<FailoverRule>,
+    /// Resources that rules may compare, by name.
+    #[prost(message, repeated, tag = "3")]
+    pub resources: ::prost::alloc::vec::Vec<Resource>,
+}
+/// A failover rule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailoverRule {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub label: ::prost::alloc::string::String,
+    /// Its expression; of one that is built in, a sentence.
+    #[prost(string, tag = "2")]
+    pub condition: ::prost::alloc::string::String,
+    /// stop, stopstart, restart, swap or wait.
+    #[prost(string, tag = "3")]
+    pub action: ::prost::alloc::string::String,
+    /// Milliseconds for which it must hold.
+    #[prost(uint64, tag = "4")]
+    pub after_ms: u64,
+    /// module, default or built-in.
+    #[prost(string, tag = "5")]
+    pub origin: ::prost::alloc::string::String,
+    /// It holds now.
+    #[prost(bool, tag = "6")]
+    pub holds: bool,
+    /// Values that it looks at now, as in "check.tcp.db is down".
+    #[prost(string, repeated, tag = "7")]
+    pub facts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A resource.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resource {
+    /// Name, as in check.tcp.db.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// init, up, down or unknown; of state: STOP, WAIT, ALONE, PRIM or SECOND.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Unix seconds since when it has this value; 0: not known.
+    #[prost(int64, tag = "3")]
+    pub since: i64,
+    /// Why it has it; may be empty.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Earlier values, newest first, at most 16.
+    #[prost(message, repeated, tag = "5")]
+    pub history: ::prost::alloc::vec::Vec<ResourceValue>,
+}
+/// A value that a resource had.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceValue {
+    /// Unix seconds since when it had it.
+    #[prost(int64, tag = "1")]
+    pub since: i64,
+    /// As in Resource.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// Setting a resource.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetResourceRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+    /// Name of the resource, as in check.custom.licence.
+    #[prost(string, tag = "2")]
+    pub resource: ::prost::alloc::string::String,
+    /// Up, else down.
+    #[prost(bool, tag = "3")]
+    pub up: bool,
+    /// Who or what sets it, and why; for people, at most 256 bytes.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Set.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetResourceResponse {}
+/// Asking why.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainModuleRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+}
+/// Why, and what if.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainModuleResponse {
+    /// Node that answers.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// In the order in which they are read.
+    #[prost(message, repeated, tag = "2")]
+    pub lines: ::prost::alloc::vec::Vec<Explanation>,
+}
+/// A question that a person may have, and its answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Explanation {
+    /// As in "if n2 failed now".
+    #[prost(string, tag = "1")]
+    pub question: ::prost::alloc::string::String,
+    /// One sentence.
+    #[prost(string, tag = "2")]
+    pub answer: ::prost::alloc::string::String,
+    /// What to type; empty: nothing.
+    #[prost(string, tag = "3")]
+    pub hint: ::prost::alloc::string::String,
+}
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -875,6 +998,86 @@ pub mod module_service_client {
                 .insert(GrpcMethod::new("safe.module.v1.ModuleService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
+        /// The module's failover rules and what they look at, on this node. Role monitor. Errors: NOT_FOUND,
+        /// FAILED_PRECONDITION if the module cannot run here.
+        pub async fn list_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/ListRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("safe.module.v1.ModuleService", "ListRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets a resource of the module on this node, as a checker would. Role control. Errors: NOT_FOUND, INVALID_ARGUMENT
+        /// (no such class of resources), FAILED_PRECONDITION if the module cannot run here.
+        pub async fn set_resource(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetResourceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetResourceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/SetResource",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("safe.module.v1.ModuleService", "SetResource"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Why the module is in its state on this node, and what would happen if something failed now. Role monitor. Errors:
+        /// NOT_FOUND, FAILED_PRECONDITION if the module cannot run here.
+        pub async fn explain_module(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainModuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainModuleResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/ExplainModule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("safe.module.v1.ModuleService", "ExplainModule"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// The module's log (output of scripts) on this node. Role monitor.
         pub async fn read_log(
             &mut self,
@@ -986,6 +1189,33 @@ pub mod module_service_server {
             request: tonic::Request<super::ListEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListEventsResponse>,
+            tonic::Status,
+        >;
+        /// The module's failover rules and what they look at, on this node. Role monitor. Errors: NOT_FOUND,
+        /// FAILED_PRECONDITION if the module cannot run here.
+        async fn list_rules(
+            &self,
+            request: tonic::Request<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        >;
+        /// Sets a resource of the module on this node, as a checker would. Role control. Errors: NOT_FOUND, INVALID_ARGUMENT
+        /// (no such class of resources), FAILED_PRECONDITION if the module cannot run here.
+        async fn set_resource(
+            &self,
+            request: tonic::Request<super::SetResourceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetResourceResponse>,
+            tonic::Status,
+        >;
+        /// Why the module is in its state on this node, and what would happen if something failed now. Role monitor. Errors:
+        /// NOT_FOUND, FAILED_PRECONDITION if the module cannot run here.
+        async fn explain_module(
+            &self,
+            request: tonic::Request<super::ExplainModuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainModuleResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the ReadLog method.
@@ -1423,6 +1653,141 @@ pub mod module_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/ListRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRulesSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::ListRulesRequest>
+                    for ListRulesSvc<T> {
+                        type Response = super::ListRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::list_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/SetResource" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetResourceSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::SetResourceRequest>
+                    for SetResourceSvc<T> {
+                        type Response = super::SetResourceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetResourceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::set_resource(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetResourceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/ExplainModule" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainModuleSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::ExplainModuleRequest>
+                    for ExplainModuleSvc<T> {
+                        type Response = super::ExplainModuleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainModuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::explain_module(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainModuleSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -220,6 +220,7 @@ pub fn config(side: Side) -> Config {
         loop_interval: Duration::from_secs(24 * 3600),
         retry_after: Duration::from_secs(600),
         rules: Vec::new(),
+        left_out: None,
         entropy: 0,
         boot_id: 0,
     }
