@@ -77,6 +77,9 @@ pub struct Resync<'a> {
 /// Threads that wait for the target side by side.
 const THREADS: usize = 6;
 
+/// Rounds of names while everything is held: a round repairs what is marked, the next one what that has uncovered.
+const INSISTENCE: u32 = 16;
+
 /// Rounds of names, and passes of objects, that bring nothing forward before it is given up.
 const PATIENCE: u32 = 32;
 
@@ -171,8 +174,7 @@ impl<'a> Resync<'a> {
         }
         let mut escalated = plan == Plan::Full;
         loop {
-            self.align()?;
-            match self.drain() {
+            match self.align().and_then(|()| self.drain()) {
                 Ok(()) => {}
                 // Something could not be found or did not stay repaired: compare everything, once.
                 Err(Trouble::Again(reason)) if !escalated => {
@@ -221,6 +223,7 @@ impl<'a> Resync<'a> {
         for number in 0..PATIENCE {
             self.go_on()?;
             let mut held = Some(self.link.lock(&[Key::Everything]));
+            let mut insisted = 0;
             while let Some(names) = self.knowledge.take_names() {
                 if !round::is_short(&names, number) {
                     held = None;
@@ -231,6 +234,11 @@ impl<'a> Resync<'a> {
                 trouble = result?.unwrap_or(trouble);
                 if held.is_none() {
                     break;
+                }
+                // Nothing else changes names now: what does not become equal is not only what is marked.
+                insisted += 1;
+                if insisted == INSISTENCE {
+                    return Err(Trouble::Again(format!("the names do not become equal: {trouble}")));
                 }
             }
             if held.is_some() {

@@ -176,7 +176,7 @@ pub struct KnownWitness {
     /// Name.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// HOST:PORT, as `target` of an \[[arbiter]\].
+    /// HOST:PORT, as the key `target` of an arbiter in module.toml.
     #[prost(string, tag = "2")]
     pub target: ::prost::alloc::string::String,
     /// Fingerprint of its CA, 64 hexadecimal digits.

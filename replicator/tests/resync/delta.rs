@@ -167,6 +167,18 @@ fn marks_that_lead_nowhere_end_in_a_full_comparison() {
 }
 
 #[test]
+fn marks_below_what_the_target_lacks_end_in_a_full_comparison() {
+    let (pair, _) = paired(5, 40);
+    // Nobody knows that the target lacks the directory whose names are marked.
+    std::fs::create_dir_all(pair.source.join("d/e")).unwrap();
+    std::fs::write(pair.source.join("d/e/f"), "content").unwrap();
+    let dir = object(&pair.source.join("d/e")).unwrap();
+    pair.knowledge.mark(&[Change::Name { dir, name: (*b"f").into(), deep: false }]).unwrap();
+    pair.in_step(Plan::Delta);
+    pair.assert_equal();
+}
+
+#[test]
 fn files_written_beside_and_renamed_alone_are_sent_once() {
     let (pair, _) = paired(4, 20);
     let application = Application::new(&pair);
