@@ -29,7 +29,7 @@ pub(crate) enum WitnessCommand {
     Invite(InviteArgs),
     /// On the witness: forget a cluster with its records
     Expel(ExpelArgs),
-    /// On a node: register its cluster at a witness, for [[arbiter]] kind = "witness"
+    /// On a node: register its cluster at a witness, for arbiters of kind "witness"
     Add(AddArgs),
     /// On a node: make the cluster forget a witness
     Remove(RemoveArgs),
