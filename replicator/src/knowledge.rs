@@ -25,7 +25,7 @@ pub enum Stage {
 pub struct Knowledge {
     directory: PathBuf,
     inner: Mutex<Inner>,
-    // How often names have begun to differ; raised while everything is held.
+    // How often names were found to differ; raised while everything is held.
     departures: AtomicU64,
 }
 
@@ -163,8 +163,8 @@ impl Knowledge {
         self.inner.lock().stage
     }
 
-    /// How often names have begun to differ although they had been equal in the same session: what was known by id on the
-    /// peer before that may be something else now.
+    /// How often names were found to differ, once for each round of the resync: what was known by id on the peer before
+    /// that was found by a name that may since mean something else, here or there.
     #[must_use]
     pub fn departures(&self) -> u64 {
         self.departures.load(Ordering::Acquire)
@@ -220,9 +220,8 @@ impl Knowledge {
             inner.stage = Stage::Aligned;
             return None;
         }
-        if inner.stage == Stage::Aligned {
-            self.departures.fetch_add(1, Ordering::Release);
-        }
+        // What earlier rounds bound by name may have another name by now, on this copy only.
+        self.departures.fetch_add(1, Ordering::Release);
         inner.stage = Stage::Apart;
         let names = inner.dirty.take_names();
         inner.working.merge(&names);
@@ -243,6 +242,11 @@ impl Knowledge {
     #[must_use]
     pub fn has_objects(&self) -> bool {
         !self.inner.lock().dirty.is_empty()
+    }
+
+    /// What `look` finds in the marks that were made since the last [`Self::take_names`].
+    pub fn with_dirty<T>(&self, look: impl FnOnce(&DirtySet) -> T) -> T {
+        look(&self.inner.lock().dirty)
     }
 
     /// Something about the object is marked.

@@ -114,6 +114,7 @@ impl Mounts {
     /// `give_up` said so, and some are still mounted.
     pub fn unmount(&mut self, deadline: Duration, give_up: impl Fn() -> bool) -> bool {
         let begun = Boottime::now();
+        let mut waits = false;
         while let Some(last) = self.mounted.last() {
             // Somebody else may have unmounted it; what lies below is not ours.
             let outcome = if mount::is_topmost(&last.path, last.connection) {
@@ -125,6 +126,9 @@ impl Mounts {
                 if begun.elapsed() >= deadline || give_up() {
                     tracing::warn!(%error, path = %last.path.display(), "cannot unmount in time");
                     return false;
+                }
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::info!(%error, path = %last.path.display(), "cannot unmount yet");
                 }
                 std::thread::sleep(RETRY);
             } else if !is_over(last) {

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::extent::ExtentSet;
 pub use crate::object::{Kind, Object};
 
@@ -405,6 +407,23 @@ impl DirtySet {
             });
         }
         taken
+    }
+
+    /// What the last name stands for may differ by a mark on any of the names that lead to it, each with the directory
+    /// that has it, from the root downwards.
+    #[must_use]
+    pub fn covers(&self, names: &[(Object, Bytes)]) -> bool {
+        let covered = |(at, (dir, name)): (usize, &(Object, Bytes))| {
+            let last = at + 1 == names.len();
+            self.objects.get(dir).is_some_and(|marks| {
+                marks.tree
+                    || match &marks.names {
+                        Names::All { deep } => last || *deep,
+                        Names::Some(some) => some.get(&name[..]).is_some_and(|deep| last || *deep),
+                    }
+            })
+        };
+        self.everything || names.iter().enumerate().any(covered)
     }
 
     /// The directories with marks, in order.

@@ -5,16 +5,16 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use safe_replication::diff::{BLOCK, Digest, blocks_of, differing_blocks};
-use safe_replication::dirty::Change;
+use safe_replication::diff::{BLOCK, Digest, blocks_of, differing_blocks, has_same_attributes};
+use safe_replication::dirty::{Change, Object};
 use safe_replication::op::{Allocation, ObjectId, Op, Timestamp};
 use safe_replication::tree::Entry;
 
 use super::link::{Answer, DIGEST_LIMIT, DigestOf, Digests, Query};
-use super::page::{Page, unexpected};
+use super::meta::Before;
+use super::page::{Candidate, Page, unexpected};
 use super::sender::Sender;
 use super::{Resync, Step, Trouble, local};
-use crate::backing::Found;
 
 /// Content up to this size is sent while names are repaired; more waits until names are equal, so that the application
 /// is not kept apart from its peer for longer than needed.
@@ -28,8 +28,7 @@ const FILES: usize = 256;
 
 /// A file of both sides whose content is compared.
 struct Compared {
-    source: Entry,
-    target: Entry,
+    of: Candidate,
     open: OwnedFd,
     size: u64,
 }
@@ -39,13 +38,20 @@ impl Page<'_, '_> {
     pub(super) fn compare_files(&mut self) -> Step<()> {
         let mut files = Vec::new();
         let mut blocks = 0;
-        for (source, target) in std::mem::take(&mut self.files) {
-            let (open, size) = match local::open_file(self.open.as_fd(), &source.name) {
-                Ok(opened) => opened,
-                Err(Errno::NOENT | Errno::STALE) => continue,
-                Err(errno) => return Err(Trouble::local(&self.display(&source.name), errno)),
+        for of in std::mem::take(&mut self.files) {
+            let opened = match &of.shared {
+                Some((_, object)) => local::open_content(self.root, object)
+                    .and_then(|open| Ok((local::size_of(open.as_fd())?, open)))
+                    .map(|(size, open)| (open, size)),
+                None => local::open_file(self.open.as_fd(), &of.source.name),
             };
-            let file = Compared { source, target, open, size };
+            let (open, size) = match opened {
+                Ok(opened) => opened,
+                // Removed or replaced meanwhile, which is marked.
+                Err(Errno::NOENT | Errno::STALE | Errno::INVAL | Errno::LOOP | Errno::NXIO) => continue,
+                Err(errno) => return Err(Trouble::local(&self.display(&of.source.name), errno)),
+            };
+            let file = Compared { of, open, size };
             let more = blocks_of(size).max(1);
             if more > DIGEST_LIMIT as u64 {
                 self.compare_large(&file)?;
@@ -67,7 +73,7 @@ impl Page<'_, '_> {
         let (ours, theirs) =
             self.round.resync.both_digests(of, || files.iter().map(ours).collect::<Vec<_>>())?;
         for ((file, ours), theirs) in files.iter().zip(ours).zip(theirs) {
-            let ours = ours.map_err(|errno| Trouble::local(&self.display(&file.source.name), errno))?;
+            let ours = ours.map_err(|errno| Trouble::local(&self.display(&file.of.source.name), errno))?;
             let differing = differing_blocks(0, &ours, &theirs.blocks);
             self.repair_content(file, &differing, theirs.size)?;
         }
@@ -85,7 +91,8 @@ impl Page<'_, '_> {
                 .resync
                 .both_digests(of, || vec![local::digests(file.open.as_fd(), file.size, first, step)])?;
             for (ours, theirs) in ours.into_iter().zip(theirs) {
-                let ours = ours.map_err(|errno| Trouble::local(&self.display(&file.source.name), errno))?;
+                let ours =
+                    ours.map_err(|errno| Trouble::local(&self.display(&file.of.source.name), errno))?;
                 differing.extend(differing_blocks(first, &ours, &theirs.blocks));
                 size = theirs.size;
             }
@@ -96,60 +103,90 @@ impl Page<'_, '_> {
 
     fn digest_of(&self, file: &Compared, first: u64, count: u64) -> DigestOf {
         let count = u32::try_from(count.clamp(1, DIGEST_LIMIT as u64)).unwrap_or(1);
-        DigestOf { dir: self.job.node.id, name: file.source.name.clone(), first, count }
+        let (dir, name) = match &file.of.shared {
+            Some((id, _)) => (*id, Bytes::new()),
+            None => (self.job.node.id, file.of.source.name.clone()),
+        };
+        DigestOf { dir, name, first, count }
     }
 
     fn repair_content(&mut self, file: &Compared, differing: &[u64], theirs: Option<u64>) -> Step<()> {
         let Some(theirs) = theirs else {
             return Err(Trouble::Again(format!(
                 "{} changed on the other node",
-                self.display(&file.source.name)
+                self.display(&file.of.source.name)
             )));
         };
+        let (source, target) = (&file.of.source, &file.of.target);
         let wrote = !differing.is_empty() || theirs != file.size;
-        if !wrote {
-            self.equalize(&file.source, &file.target, false)?;
-            self.count(&file.source);
+        if !wrote && has_same_attributes(source, target) {
+            self.count(source);
             return Ok(());
         }
-        let Some((id, found)) = self.bind(&file.source)? else { return Ok(()) };
+        let Some((id, object)) = self.bind_compared(file)? else { return Ok(()) };
         let runs = runs_of(differing, file.size);
         let bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
         if bytes > INLINE {
-            self.count(&file.source);
-            return self.postpone(&found, &file.source.name, &runs, theirs.min(file.size));
+            self.count(source);
+            return self.postpone(&object, &source.name, &runs, theirs.min(file.size));
         }
-        let time = file.source.mtime;
+        if wrote {
+            self.push_runs(file, id, &runs, theirs)?;
+        }
+        let open = self
+            .root
+            .open_path(&object)
+            .map_err(|errno| Trouble::local(&self.display(&source.name), errno))?;
+        let before = Before::Had { entry: target, wrote };
+        self.round.resync.push_attributes(&mut self.sender, id, open.as_fd(), source, before)?;
+        self.count(source);
+        Ok(())
+    }
+
+    /// The id of a file that is compared; none: its name is something else's by now, which is marked.
+    fn bind_compared(&mut self, file: &Compared) -> Step<Option<(ObjectId, Object)>> {
+        if let Some((id, object)) = &file.of.shared {
+            return Ok(Some((*id, object.clone())));
+        }
+        let opened = local::inode(file.open.as_fd()).map_err(|errno| self.failed(errno))?;
+        if opened != file.of.source.inode {
+            return Ok(None);
+        }
+        Ok(self.bind(&file.of.source)?.map(|(id, found)| (id, found.object)))
+    }
+
+    fn push_runs(&mut self, file: &Compared, id: ObjectId, runs: &[Range<u64>], theirs: u64) -> Step<()> {
+        let time = file.of.source.mtime;
         let resync = self.round.resync;
         if theirs > file.size {
             self.sender.push(Op::Truncate { id, size: file.size, time, mode: None })?;
         }
-        for run in &runs {
+        for run in runs {
             let holes = run.start < theirs;
             let target = To { id, time, holes };
             resync
                 .push_content(&mut self.sender, file.open.as_fd(), run.clone(), &target)
-                .map_err(|trouble| named(trouble, || self.display(&file.source.name)))?;
+                .map_err(|trouble| named(trouble, || self.display(&file.of.source.name)))?;
         }
         // A hole at the end is not written.
         if theirs < file.size {
             self.sender.push(Op::Truncate { id, size: file.size, time, mode: None })?;
         }
-        self.equalize(&file.source, &file.target, true)?;
-        self.count(&file.source);
         Ok(())
     }
 
-    /// Content of a file that the target just got.
-    pub(super) fn fill(&mut self, id: ObjectId, found: &Found, source: &Entry) -> Step<()> {
-        let (open, size) = match local::open_file(self.open.as_fd(), &source.name) {
+    /// Content of a file that the target just got under this name.
+    pub(super) fn fill(&mut self, id: ObjectId, object: &Object, source: &Entry) -> Step<()> {
+        let opened =
+            local::open_content(self.root, object).and_then(|open| Ok((local::size_of(open.as_fd())?, open)));
+        let (size, open) = match opened {
             Ok(opened) => opened,
-            // Removed or replaced meanwhile, which is marked.
-            Err(Errno::NOENT | Errno::STALE | Errno::INVAL | Errno::LOOP) => return Ok(()),
+            // Removed meanwhile, which is marked.
+            Err(Errno::NOENT | Errno::STALE) => return Ok(()),
             Err(errno) => return Err(Trouble::local(&self.display(&source.name), errno)),
         };
         if size > INLINE {
-            return self.postpone(found, &source.name, &[], 0);
+            return self.postpone(object, &source.name, &[], 0);
         }
         if size == 0 {
             return Ok(());
@@ -167,8 +204,7 @@ impl Page<'_, '_> {
     }
 
     /// Mark content to be sent when names are equal.
-    fn postpone(&self, found: &Found, name: &Bytes, runs: &[Range<u64>], tail: u64) -> Step<()> {
-        let object = &found.object;
+    fn postpone(&self, object: &Object, name: &Bytes, runs: &[Range<u64>], tail: u64) -> Step<()> {
         let mut changes: Vec<Change> = runs
             .iter()
             .map(|run| Change::Data { object: object.clone(), offset: run.start, len: run.end - run.start })

@@ -223,6 +223,19 @@ pub fn next_hole(file: BorrowedFd<'_>, from: u64) -> Result<u64, Errno> {
     }
 }
 
+/// As [`Entry::inode`], of what is open.
+///
+/// # Errors
+/// As statx(2).
+pub fn inode(file: BorrowedFd<'_>) -> Result<u64, Errno> {
+    rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(|stat| inode_in(&stat))
+}
+
+/// Subvolumes of one filesystem have inodes of the same number.
+fn inode_in(stat: &Statx) -> u64 {
+    stat.stx_ino ^ (u64::from(stat.stx_dev_minor) << 40) ^ (u64::from(stat.stx_dev_major) << 52)
+}
+
 fn from_stat(stat: &Statx, name: &[u8]) -> Result<Entry, Errno> {
     let mode = u32::from(stat.stx_mode);
     let kind = kind_of(mode)?;
@@ -239,8 +252,7 @@ fn from_stat(stat: &Statx, name: &[u8]) -> Result<Entry, Errno> {
             _ => 0,
         },
         links: if kind.is_directory() { 1 } else { stat.stx_nlink },
-        // Subvolumes of one filesystem have inodes of the same number.
-        inode: stat.stx_ino ^ (u64::from(stat.stx_dev_minor) << 40) ^ (u64::from(stat.stx_dev_major) << 52),
+        inode: inode_in(stat),
         target: Bytes::new(),
         xattrs: [0; 16],
     })

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use safe_replication::diff::{Difference, compare};
-use safe_replication::op::Timestamp;
+use safe_replication::dirty::{Change, Object};
+use safe_replication::object::Kind;
+use safe_replication::op::{ObjectId, Timestamp};
 use safe_replication::tree::Entry;
 
 use super::link::{Answer, LIST_LIMIT, Query};
@@ -29,11 +31,22 @@ pub(super) struct Page<'r, 'a> {
     pub(super) inherits: bool,
     pub(super) sender: Sender<'a>,
     /// Regular files that both have: content is compared together.
-    pub(super) files: Vec<(Entry, Entry)>,
+    pub(super) files: Vec<Candidate>,
+    /// Objects with several names that count as compared in this round because this page does it.
+    pub(super) owed: Vec<(Object, Bytes)>,
     /// Directories to go into.
     pub(super) below: Vec<Job<'a>>,
     /// Bound only for this page.
-    pub(super) bound: Vec<safe_replication::op::ObjectId>,
+    pub(super) bound: Vec<ObjectId>,
+}
+
+/// A regular file of both sides whose content is to be compared.
+pub(super) struct Candidate {
+    pub(super) source: Entry,
+    pub(super) target: Entry,
+    /// With several names it is compared by itself and its id: it can lose this name meanwhile, and its others are not
+    /// looked at.
+    pub(super) shared: Option<(ObjectId, Object)>,
 }
 
 impl<'a> Round<'a> {
@@ -51,11 +64,14 @@ impl<'a> Round<'a> {
         let own = local::own_entry(open.as_fd()).map_err(failed)?;
         let sender = Sender::new(self.resync);
         let (time, inherits) = (own.mtime, own.xattrs != [0; 16]);
-        let (files, below, bound) = (Vec::new(), Vec::new(), Vec::new());
+        let (files, owed, below, bound) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut page =
-            Page { round: self, root, job: &job, open, time, inherits, sender, files, below, bound };
+            Page { round: self, root, job: &job, open, time, inherits, sender, files, owed, below, bound };
         let result = page.repair_all();
         self.resync.link.forget(&std::mem::take(&mut page.bound));
+        if result.is_err() {
+            page.give_back()?;
+        }
         let rest = result?;
         let mut jobs: Vec<Job<'a>> =
             rest.map(|scope| Job { node: job.node.clone(), scope }).into_iter().collect();
@@ -79,6 +95,23 @@ impl Page<'_, '_> {
         self.compare_files()?;
         self.sender.flush()?;
         Ok(rest)
+    }
+
+    /// What other pages rely on was not done: it is marked by itself, since its name here may be gone by the next round.
+    fn give_back(&mut self) -> Step<()> {
+        let dir = &self.job.node.object;
+        let changes = std::mem::take(&mut self.owed).into_iter().flat_map(|(object, name)| {
+            let place =
+                Change::Place { object: object.clone(), dir: dir.clone(), name: name.as_ref().into() };
+            let what = match object.kind {
+                Kind::File => Change::data_from(object, 0),
+                Kind::Directory | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                    Change::Meta { object }
+                }
+            };
+            [what, place]
+        });
+        self.round.resync.mark(&changes.collect::<Vec<_>>())
     }
 
     /// Both sides' entries of the next names, and what is left of the scope.

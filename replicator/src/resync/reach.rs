@@ -22,6 +22,9 @@ pub(super) struct Dir {
     pub(super) path: Vec<Bytes>,
 }
 
+/// Names on the way from a root, each with the directory that has it.
+pub(super) type Chain = Vec<(Object, Bytes)>;
+
 /// Where an object was looked for.
 pub(super) enum Reached {
     /// It is bound to this id.
@@ -48,6 +51,27 @@ impl Resync<'_> {
             Ok(found) if found.object == *dir => Ok(Some(Dir { object: dir.clone(), open, path })),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Opens a directory by its path, with each name on the way to `name` in it and the directory that has it; none: it
+    /// is not there.
+    pub(super) fn chain(&self, root: &Root, path: &[Bytes], name: &Bytes) -> Step<Option<(Dir, Chain)>> {
+        let walk = || -> Result<(Dir, Chain), Errno> {
+            let mut found = open_beneath(root, &[])?;
+            let mut chain = Chain::new();
+            for part in path {
+                chain.push((found.object, part.clone()));
+                let below = OFlags::PATH | OFlags::DIRECTORY;
+                found = root.identify(crate::backing::open_name(found.path.as_fd(), part, below)?)?;
+            }
+            chain.push((found.object.clone(), name.clone()));
+            Ok((Dir { object: found.object, open: found.path, path: path.to_vec() }, chain))
+        };
+        match walk() {
+            Ok(walked) => Ok(Some(walked)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Trouble::local(&local::display(root, path), errno)),
         }
     }
 

@@ -13,7 +13,7 @@ use safe_replication::tree::Entry;
 
 use super::link::{Answer, Key, LIST_LIMIT, Query};
 use super::meta::Before;
-use super::page::{Page, unexpected};
+use super::page::{Candidate, Page, unexpected};
 use super::round::{Job, Scope};
 use super::{Resync, Step, Trouble, local};
 use crate::backing::{Found, mode_of};
@@ -39,22 +39,27 @@ impl Page<'_, '_> {
             {
                 self.both_shared(source, target)
             }
-            Kind::File => {
-                if let Some(source) = self.current(source)? {
-                    self.files.push((source, target));
-                }
-                Ok(())
-            }
-            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                self.equalize(&source, &target, false)?;
-                self.count(&source);
-                Ok(())
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                self.both_single(source, target)
             }
         }
     }
 
+    /// Both have it under this name, and the source's has no other.
+    pub(super) fn both_single(&mut self, source: Entry, target: Entry) -> Step<()> {
+        if source.kind == Kind::File {
+            if let Some(source) = self.current(source)? {
+                self.files.push(Candidate { source, target, shared: None });
+            }
+            return Ok(());
+        }
+        self.equalize(&source, &target)?;
+        self.count(&source);
+        Ok(())
+    }
+
     fn both_directories(&mut self, source: &Entry, target: &Entry) -> Step<()> {
-        let Some(found) = self.look_up(source)? else { return Ok(()) };
+        let Some(found) = self.same(source)? else { return Ok(()) };
         let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
         let node = self.round.node(found.object.clone(), id, self.path_of(&source.name), false);
         if !has_same_attributes(source, target) {
@@ -77,13 +82,13 @@ impl Page<'_, '_> {
         }
     }
 
-    /// Make attributes equal where only they can differ. `wrote`: content was written, which may have changed some.
-    pub(super) fn equalize(&mut self, source: &Entry, target: &Entry, wrote: bool) -> Step<()> {
-        if !wrote && has_same_attributes(source, target) {
+    /// Make attributes equal where only they can differ.
+    fn equalize(&mut self, source: &Entry, target: &Entry) -> Step<()> {
+        if has_same_attributes(source, target) {
             return Ok(());
         }
         let Some((id, found)) = self.bind(source)? else { return Ok(()) };
-        self.push_attributes(id, &found, source, Before::Had { entry: target, wrote })
+        self.push_attributes(id, &found, source, Before::Had { entry: target, wrote: false })
     }
 
     /// Make what the target lacks.
@@ -93,8 +98,13 @@ impl Page<'_, '_> {
 
     /// Make a new object on the target; none: the source has it no longer.
     pub(super) fn create(&mut self, source: &Entry) -> Step<Option<ObjectId>> {
-        let Some(source) = &self.current(source.clone())? else { return Ok(None) };
-        let Some(found) = self.look_up(source)? else { return Ok(None) };
+        let Some(source) = self.current(source.clone())? else { return Ok(None) };
+        let Some(found) = self.same(&source)? else { return Ok(None) };
+        self.create_found(&source, found).map(Some)
+    }
+
+    /// As [`Self::create`], of what was found.
+    pub(super) fn create_found(&mut self, source: &Entry, found: Found) -> Step<ObjectId> {
         let resync = self.round.resync;
         let id = resync.link.id(&found.object);
         if resync.link.bound(&found.object).is_some() {
@@ -114,7 +124,7 @@ impl Page<'_, '_> {
             time: self.time,
         })?;
         if source.kind == Kind::File {
-            self.fill(id, &found, source)?;
+            self.fill(id, &found.object, source)?;
         }
         let xattrs = self.inherits || source.xattrs != [0; 16];
         self.push_attributes(id, &found, source, Before::Made { xattrs })?;
@@ -125,7 +135,7 @@ impl Page<'_, '_> {
             self.bound.push(id);
         }
         self.count(source);
-        Ok(Some(id))
+        Ok(id)
     }
 
     /// An entry whose object is compared or sent as a whole: what is marked about it need not be sent once more. Read
@@ -188,9 +198,18 @@ impl Page<'_, '_> {
         }
     }
 
+    /// As [`Self::look_up`]; none also if something else has the name since the entry was read, which is marked as well:
+    /// what was read must not be taken for what is there now, nor its counterpart for the other's.
+    pub(super) fn same(&self, source: &Entry) -> Step<Option<Found>> {
+        let Some(found) = self.look_up(source)? else { return Ok(None) };
+        let inode = local::inode(found.path.as_fd())
+            .map_err(|errno| Trouble::local(&self.display(&source.name), errno))?;
+        Ok((inode == source.inode).then_some(found))
+    }
+
     /// Binds an entry that both have, for this page; none: the source has it no longer.
     pub(super) fn bind(&mut self, source: &Entry) -> Step<Option<(ObjectId, Found)>> {
-        let Some(found) = self.look_up(source)? else { return Ok(None) };
+        let Some(found) = self.same(source)? else { return Ok(None) };
         let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
         if source.links == 1 {
             self.bound.push(id);

@@ -93,7 +93,7 @@ pub(super) struct Round<'a> {
     pub(super) full: bool,
     pub(super) inodes: Vec<Mutex<Inodes>>,
     pub(super) shared: Vec<OnceLock<NamesOf>>,
-    marked: BTreeMap<(u16, Vec<Bytes>), Marks>,
+    taken: &'a DirtySet,
     queue: Mutex<Queue<'a>>,
     changed: Condvar,
 }
@@ -110,16 +110,16 @@ struct Queue<'a> {
 impl Resync<'_> {
     /// Does one round. Says what has to be tried again, which is marked.
     pub(super) fn round(&self, names: &DirtySet) -> Step<Option<String>> {
-        let mut round = Round {
+        let round = Round {
             resync: self,
             full: names.is_everything(),
             inodes: self.backing.roots.iter().map(|_| Mutex::default()).collect(),
             shared: self.backing.roots.iter().map(|_| OnceLock::new()).collect(),
-            marked: BTreeMap::new(),
+            taken: names,
             queue: Mutex::default(),
             changed: Condvar::new(),
         };
-        let result = if round.full { round.everything() } else { round.marked(names) };
+        let result = if round.full { round.everything() } else { round.marked() };
         for inodes in &round.inodes {
             self.link.forget(&inodes.lock().take_ids());
         }
@@ -141,11 +141,10 @@ impl<'a> Round<'a> {
     }
 
     /// From the roots downwards: a directory is reached through names that were repaired before it.
-    fn marked(&mut self, names: &DirtySet) -> Step<()> {
+    fn marked(&self) -> Step<()> {
         let mut levels: BTreeMap<usize, Vec<(Dir, Marks)>> = BTreeMap::new();
-        for (object, marks) in names.directories() {
+        for (object, marks) in self.taken.directories() {
             let Some(dir) = self.resync.locate(object)? else { continue };
-            self.marked.insert((object.root, dir.path.clone()), marks.clone());
             levels.entry(dir.path.len()).or_default().push((dir, marks.clone()));
         }
         for (_, dirs) in levels {
@@ -190,19 +189,10 @@ impl<'a> Round<'a> {
         Arc::new(Node { object, id, fresh, path, link: self.resync.link })
     }
 
-    /// The name may differ from the target's by a mark of this round.
-    pub(super) fn is_marked(&self, root: u16, path: &[Bytes], name: &Bytes) -> bool {
-        let mut names: Vec<&Bytes> = path.iter().collect();
-        names.push(name);
-        (0..names.len()).any(|depth| {
-            let Some(marks) = self.marked.get(&(root, path[..depth].to_vec())) else { return false };
-            let last = depth == path.len();
-            let named = match &marks.names {
-                Names::All { deep } => last || *deep,
-                Names::Some(some) => some.get(&names[depth][..]).is_some_and(|deep| last || *deep),
-            };
-            named || marks.tree
-        })
+    /// What these names lead to may differ from what they lead to on the target: by a mark of this round, or by one that
+    /// the application has made since. Asked after the names were read: a mark is made before its change.
+    pub(super) fn is_marked(&self, names: &[(Object, Bytes)]) -> bool {
+        self.taken.covers(names) || self.resync.knowledge.with_dirty(|dirty| dirty.covers(names))
     }
 
     /// Works until nothing is left.

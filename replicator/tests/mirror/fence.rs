@@ -54,8 +54,8 @@ fn orders_of_an_agent_that_is_gone_are_not_carried_out_for_the_next_one() {
     let open = fs::File::create(pair.at("open")).unwrap();
     pair.a.order(Order::Unmount(Unmount { deadline_ms: 60_000 }));
     pair.a.order(Order::Mount(Mount {}));
-    // Carried out in order, so the first one has begun when it is in the log that it cannot end.
-    until("the orders have come", || fs::read(pair.at("open")).is_ok());
+    // Carried out in order: the first one has begun, and cannot end, when that is in the log.
+    until("it waits", || pair.a.log().contains("cannot unmount yet"));
     pair.a.detach();
     pair.a.attach();
     until("the next agent has come", || pair.a.log().matches("an agent has come").count() == 2);

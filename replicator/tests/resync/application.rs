@@ -215,6 +215,19 @@ fn apply(base: &Path, act: &Act, time: i64) -> std::io::Result<()> {
     Ok(())
 }
 
+/// As [`any_act`], mostly of those that let an object be found elsewhere than it was: links, and renames over others and of
+/// directories.
+pub(crate) fn moving_act(base: &Path, random: &mut Random) -> Act {
+    loop {
+        let act = any_act(base, random);
+        match act {
+            Act::Link(..) | Act::Rename(..) | Act::Unlink(_) => return act,
+            _ if random.chance(3) => return act,
+            _ => {}
+        }
+    }
+}
+
 /// An act that may or may not be possible.
 pub(crate) fn any_act(base: &Path, random: &mut Random) -> Act {
     let all = walk(base);

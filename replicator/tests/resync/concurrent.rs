@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use safe_replicator::resync::{Outcome, Plan};
 
-use crate::application::{Application, any_act};
+use crate::application::{Act, Application, any_act, moving_act};
 use crate::pair::{Pair, differences};
 use crate::random::{Random, grow};
+
+type AnyAct = fn(&std::path::Path, &mut Random) -> Act;
 
 struct Ends<'a>(&'a AtomicBool);
 
@@ -16,7 +18,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
+fn run(seed: u64, plan: Plan, cut: bool, any: AnyAct) -> (u64, u64) {
     let pair = Pair::new();
     let mut random = Random::new(seed);
     grow(&pair.source, &mut random, 120);
@@ -27,7 +29,7 @@ fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
     }
     let application = Application::new(&pair);
     for _ in 0..40 {
-        application.act(&pair.knowledge, &any_act(&pair.source, &mut random), false);
+        application.act(&pair.knowledge, &any(&pair.source, &mut random), false);
     }
     let over = AtomicBool::new(false);
     let session = AtomicBool::new(true);
@@ -37,7 +39,7 @@ fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
             scope.spawn(move || {
                 let mut random = Random::new(seed * 1000 + thread);
                 while !over.load(Ordering::SeqCst) {
-                    let act = any_act(&pair.source, &mut random);
+                    let act = any(&pair.source, &mut random);
                     application.act(&pair.knowledge, &act, session.load(Ordering::SeqCst));
                 }
             });
@@ -71,20 +73,29 @@ fn run(seed: u64, plan: Plan, cut: bool) -> (u64, u64) {
 #[test]
 fn during_a_full_comparison() {
     for seed in 200..206 {
-        run(seed, Plan::Full, false);
+        run(seed, Plan::Full, false, any_act);
     }
 }
 
 #[test]
 fn during_a_delta() {
     for seed in 210..216 {
-        run(seed, Plan::Delta, false);
+        run(seed, Plan::Delta, false, any_act);
     }
 }
 
 #[test]
 fn with_the_session_lost_now_and_then() {
     for seed in 220..226 {
-        run(seed, Plan::Delta, true);
+        run(seed, Plan::Delta, true, any_act);
+    }
+}
+
+/// What is known by a name must not be taken for what has the name later: hard links and moved directories.
+#[test]
+fn while_names_are_moved_about() {
+    for seed in 230..236 {
+        run(seed, Plan::Full, false, moving_act);
+        run(seed + 10, Plan::Delta, seed % 2 == 0, moving_act);
     }
 }

@@ -47,7 +47,7 @@ fn also_from_the_journal_of_a_process_that_was_killed() {
         alone(&pair, &mut random, 60);
         let again = Knowledge::new(&pair.journal());
         assert_eq!(again.open_journal(BINDING).unwrap(), None);
-        pair.knowledge = again;
+        pair.restart(again);
         pair.in_step(Plan::Delta);
         assert_eq!(differences(&pair.source, &pair.target), "", "seed {seed}");
     }

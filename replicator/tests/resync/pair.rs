@@ -30,7 +30,7 @@ pub(crate) struct Pair {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) backing: Backing,
-    pub(crate) knowledge: Knowledge,
+    pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) link: Fake,
     pub(crate) stop: AtomicBool,
     /// The target's boot id: change it to let it have lost what was not synced.
@@ -67,8 +67,8 @@ impl Pair {
         let (source, target) = (base.path().join("source"), base.path().join("target"));
         std::fs::create_dir(&source).unwrap();
         std::fs::create_dir(&target).unwrap();
-        let knowledge = Knowledge::new(&base.path().join("journal"));
-        let link = Fake::new(backing(&target, exclude));
+        let knowledge = Arc::new(Knowledge::new(&base.path().join("journal")));
+        let link = Fake::new(backing(&target, exclude), Arc::clone(&knowledge));
         let backing = backing(&source, exclude);
         Self {
             source,
@@ -86,8 +86,15 @@ impl Pair {
     pub(crate) fn over(source: &Path, target: &Path) -> Self {
         let pair = Self::new();
         let (source, target) = (source.to_path_buf(), target.to_path_buf());
-        let (link, backing) = (Fake::new(backing(&target, &[])), backing(&source, &[]));
+        let link = Fake::new(backing(&target, &[]), Arc::clone(&pair.knowledge));
+        let backing = backing(&source, &[]);
         Self { source, target, link, backing, ..pair }
+    }
+
+    /// The source's process was restarted and knows this.
+    pub(crate) fn restart(&mut self, knowledge: Knowledge) {
+        self.knowledge = Arc::new(knowledge);
+        self.link.knowledge = Arc::clone(&self.knowledge);
     }
 
     /// Where the journal is.
@@ -137,7 +144,9 @@ pub(crate) struct Fake {
     pub(crate) objects: Applied,
     answerer: Mutex<Arc<Answerer>>,
     ids: Mutex<BTreeMap<Object, u64>>,
-    bound: Mutex<BTreeMap<u64, ()>>,
+    // With how often names were found to differ before: what was bound earlier does not count.
+    bound: Mutex<BTreeMap<u64, u64>>,
+    knowledge: Arc<Knowledge>,
     next: AtomicU64,
     number: AtomicU64,
     /// Operations until the session is lost.
@@ -153,12 +162,13 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    fn new(backing: Backing) -> Self {
+    fn new(backing: Backing, knowledge: Arc<Knowledge>) -> Self {
         Self {
             objects: Applied { backing, known: Mutex::default() },
             answerer: Mutex::default(),
             ids: Mutex::default(),
             bound: Mutex::default(),
+            knowledge,
             next: AtomicU64::new(100),
             number: AtomicU64::new(1),
             left: AtomicUsize::new(usize::MAX),
@@ -206,11 +216,19 @@ impl Fake {
             Failure::Refused(errno.raw_os_error())
         })?;
         match op {
-            Op::Bind { id, .. } | Op::Create { id, .. } => drop(self.bound.lock().insert(id.0, ())),
-            Op::Unbind { id } => drop(self.bound.lock().remove(&id.0)),
+            Op::Bind { id, .. } | Op::Create { id, .. } => {
+                self.bound.lock().insert(id.0, self.knowledge.departures());
+            }
+            Op::Unbind { id } => {
+                self.bound.lock().remove(&id.0);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_bound(&self, id: ObjectId) -> bool {
+        self.bound.lock().get(&id.0) == Some(&self.knowledge.departures())
     }
 
     fn carry_bind(
@@ -220,7 +238,8 @@ impl Fake {
         name: &[u8],
         kind: u32,
     ) -> Result<ObjectId, Failure> {
-        if !self.bound.lock().contains_key(&id.0) {
+        if !self.is_bound(id) {
+            self.objects.unbound(id);
             self.carry(&Op::Bind { id, parent, name: Bytes::copy_from_slice(name), kind })?;
         }
         Ok(id)
@@ -265,7 +284,7 @@ impl Link for Fake {
 
     fn bound(&self, object: &Object) -> Option<ObjectId> {
         let id = self.id(object);
-        self.bound.lock().contains_key(&id.0).then_some(id)
+        self.is_bound(id).then_some(id)
     }
 
     fn fresh(&self) -> ObjectId {

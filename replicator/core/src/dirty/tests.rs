@@ -186,3 +186,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_mark_covers_what_its_name_leads_to() {
+    let dir = |number: u8| Object::new(0, Kind::Directory, &[number]);
+    let way = |names: &[(u8, &'static str)]| -> Vec<(Object, bytes::Bytes)> {
+        names
+            .iter()
+            .map(|(number, name)| (dir(*number), bytes::Bytes::from_static(name.as_bytes())))
+            .collect()
+    };
+    let marked = |change: Change| {
+        let mut set = DirtySet::new();
+        set.mark(&change);
+        set
+    };
+    let to_file = way(&[(1, "a"), (2, "b"), (3, "file")]);
+    let name =
+        |number: u8, name: &str, deep| Change::Name { dir: dir(number), name: name.as_bytes().into(), deep };
+    assert!(marked(name(3, "file", false)).covers(&to_file));
+    assert!(!marked(name(3, "other", true)).covers(&to_file));
+    assert!(marked(name(1, "a", true)).covers(&to_file), "a directory was moved there");
+    assert!(!marked(name(1, "a", false)).covers(&to_file), "nothing below it");
+    assert!(marked(Change::Names { dir: dir(3), deep: false }).covers(&to_file));
+    assert!(!marked(Change::Names { dir: dir(2), deep: false }).covers(&to_file));
+    assert!(marked(Change::Tree { dir: dir(2) }).covers(&to_file));
+    assert!(!marked(Change::Meta { object: dir(3) }).covers(&to_file));
+    assert!(marked(Change::Everything).covers(&to_file));
+}
