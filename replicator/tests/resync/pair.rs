@@ -208,6 +208,12 @@ impl Fake {
         let number = Number(self.number.fetch_add(1, Ordering::SeqCst));
         self.submitted.fetch_add(1, Ordering::SeqCst);
         self.content.fetch_add(op.payload() as u64, Ordering::SeqCst);
+        if let Op::Bind { id, .. } | Op::Create { id, .. } = op
+            && !self.is_bound(*id)
+        {
+            // What it meant in an earlier round.
+            self.objects.unbound(*id);
+        }
         carry_out(&self.objects, number, op).map_err(|errno| {
             // What the resync itself gets wrong would show here.
             if std::env::var_os("SHOW_REFUSED").is_some() {
@@ -239,7 +245,6 @@ impl Fake {
         kind: u32,
     ) -> Result<ObjectId, Failure> {
         if !self.is_bound(id) {
-            self.objects.unbound(id);
             self.carry(&Op::Bind { id, parent, name: Bytes::copy_from_slice(name), kind })?;
         }
         Ok(id)

@@ -190,11 +190,8 @@ proptest! {
 #[test]
 fn a_mark_covers_what_its_name_leads_to() {
     let dir = |number: u8| Object::new(0, Kind::Directory, &[number]);
-    let way = |names: &[(u8, &'static str)]| -> Vec<(Object, bytes::Bytes)> {
-        names
-            .iter()
-            .map(|(number, name)| (dir(*number), bytes::Bytes::from_static(name.as_bytes())))
-            .collect()
+    let way = |names: &[(u8, &'static str)]| -> Vec<(Object, Bytes)> {
+        names.iter().map(|(number, name)| (dir(*number), Bytes::from_static(name.as_bytes()))).collect()
     };
     let marked = |change: Change| {
         let mut set = DirtySet::new();
