@@ -149,6 +149,8 @@ fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     let Op::Create { id, parent, name, mode, rdev, target, time, .. } = op else {
         return Err(Errno::INVAL);
     };
+    // Should this fail, what follows by the id must not reach what it meant before.
+    objects.unbound(*id);
     let directory = objects.path(*parent)?;
     let root = objects.root(*parent)?;
     if name.is_empty() && mode & libc::S_IFMT == libc::S_IFREG {

@@ -315,6 +315,12 @@ impl Engine {
                 return Ok(Attempt::Failed(Errno::AGAIN));
             }
         }
+        if let Op::Copy { id, .. } = op
+            && !self.is_nameless(&*self.nodes.get(*id)?)
+        {
+            // From something without a name to something that is replicated: the caller reads and writes instead.
+            return Ok(Attempt::Failed(Errno::XDEV));
+        }
         self.carry_out_alone(op).map(|()| Attempt::Done)
     }
 

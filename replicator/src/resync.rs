@@ -8,7 +8,8 @@
 //! their keys. A full comparison is a round in which everything is marked.
 //!
 //! Reading order: [`link`] what it needs of the session, [`local`] reading of trees, [`round`] and [`page`] names,
-//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side.
+//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side,
+//! [`verify`] comparing without repairing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,6 +40,8 @@ mod reach;
 mod repair;
 mod round;
 mod sender;
+pub mod verify;
+mod work;
 
 /// How the target is brought in step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

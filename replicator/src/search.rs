@@ -61,6 +61,9 @@ fn walk(nodes: &Nodes, node: &Arc<Node>) -> Result<bool, Errno> {
             let name = entry.file_name().to_bytes();
             let mut below = path.clone();
             below.push(Bytes::copy_from_slice(name));
+            if !root.exclude.is_empty() && root.exclude.matches(&below.join(&b'/')) {
+                continue;
+            }
             if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
                 directories.push(below);
             } else if entry.ino() == wanted.ino && follow(nodes, node, &below)? {

@@ -177,11 +177,12 @@ impl Link for Source<'_> {
             let node = self.engine.nodes.get(*id).ok();
             let known = node.as_ref().is_none_or(|node| self.engine.is_bound(self.session, node));
             if apart && known && id.0 > u64::from(u16::MAX) {
-                if let Some(node) = &node {
-                    node.bound.store(0, Ordering::Release);
-                }
                 if let Ok((number, _)) = self.session.send(&Op::Unbind { id: *id }, &[]) {
                     self.session.carried_out(number);
+                }
+                // Afterwards: else it could be bound anew before the other node hears that it is not.
+                if let Some(node) = &node {
+                    node.bound.store(0, Ordering::Release);
                 }
             }
             if let Some(node) = node {

@@ -23,3 +23,5 @@ mod full;
 mod pair;
 #[path = "resync/random.rs"]
 mod random;
+#[path = "resync/verify.rs"]
+mod verify;

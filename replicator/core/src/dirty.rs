@@ -502,31 +502,9 @@ impl DirtySet {
         }
     }
 
-    /// Files become their directory, the directories with most of them first; everything, if that is not enough.
+    /// Everything: where a file was seen may not be one of its names any more, so its directory cannot stand for it.
     fn coarsen_objects(&mut self) {
-        let mut by_dir: BTreeMap<Object, BTreeSet<Object>> = BTreeMap::new();
-        for (object, marks) in &self.objects {
-            if let Some(place) = &marks.place {
-                by_dir.entry(place.dir.clone()).or_default().insert(object.clone());
-            }
-        }
-        let mut groups: Vec<(Object, BTreeSet<Object>)> = by_dir.into_iter().collect();
-        groups.sort_by_key(|(_, files)| std::cmp::Reverse(files.len()));
-        for (dir, files) in groups {
-            if self.objects.len() <= self.limits.objects / 2 {
-                return;
-            }
-            files.iter().for_each(|file| self.forget(file));
-            self.note_coarser(&dir);
-            self.update(&dir, |marks, _| {
-                marks.meta = true;
-                marks.names = Names::All { deep: marks.names.is_deep() };
-                true
-            });
-        }
-        if self.objects.len() > self.limits.objects {
-            self.mark_everything();
-        }
+        self.mark_everything();
     }
 }
 

@@ -95,7 +95,8 @@ impl Resync<'_> {
         if found < lost.len() {
             again = Some("an object cannot be found".to_owned());
         }
-        Ok((done.into_inner() + found, again))
+        // Where they are now is marked; that brings nothing forward by itself.
+        Ok((done.into_inner(), again))
     }
 
     /// False: it is not where it was, and has to be searched.
@@ -103,10 +104,7 @@ impl Resync<'_> {
         let id = match self.reach(object, marks.place.as_ref())? {
             Reached::At(id) => id,
             Reached::Lost => return Ok(false),
-            Reached::Gone => {
-                self.knowledge.forget(object);
-                return Ok(true);
-            }
+            Reached::Gone => return self.forget_gone(object).map(|()| true),
         };
         let root = self.root(object.root)?;
         let draining = Draining { resync: self, object, id, root };
@@ -115,11 +113,20 @@ impl Resync<'_> {
         match result {
             // It was removed meanwhile, with its last name.
             Err(Trouble::Again(_)) if matches!(root.open_path(object), Err(Errno::STALE | Errno::NOENT)) => {
-                self.knowledge.forget(object);
-                Ok(true)
+                self.forget_gone(object).map(|()| true)
             }
             other => other.map(|()| true),
         }
+    }
+
+    /// Forgets the marks of what has no name any more, unless it has got one by now.
+    fn forget_gone(&self, object: &Object) -> Step<()> {
+        let all = Key::Data { object: object.clone(), from: 0, to: u64::MAX };
+        let _held = self.link.lock(&[all, Key::Meta { object: object.clone() }]);
+        if !super::reach::exists(self.root(object.root)?, object)? {
+            self.knowledge.forget(object);
+        }
+        Ok(())
     }
 }
 
@@ -173,7 +180,10 @@ impl Draining<'_> {
                 self.resync.pass(end.min(size) - at)?;
             }
             // The last piece holds the size too: there may be a hole at the end, which is made by setting the size.
-            self.piece(file, at..end, compare, end >= size)?;
+            let sent = self.piece(file, at..end, compare, end >= size)?;
+            if compare {
+                self.resync.pass(sent)?;
+            }
             self.resync.progress.done(0, end.min(size) - at);
             at = end;
         }
@@ -204,12 +214,14 @@ impl Draining<'_> {
         Ok(true)
     }
 
-    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool, last: bool) -> Step<()> {
+    /// Answers how much content differed.
+    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool, last: bool) -> Step<u64> {
         let _held = self.hold(piece.start, if last { u64::MAX } else { piece.end });
         let (size, time) = self.size_and_time(file)?;
         let within = piece.start..piece.end.min(size).max(piece.start);
         let runs = if compare { self.compare(file, &within, size)? } else { vec![within] };
-        let mut sender = Sender::new(self.resync);
+        let sent = runs.iter().map(|run| run.end - run.start).sum();
+        let mut sender = Sender::under_keys(self.resync);
         let to = To { id: self.id, time, holes: true };
         for run in runs {
             self.resync.push_content(&mut sender, file.as_fd(), run, &to)?;
@@ -219,7 +231,7 @@ impl Draining<'_> {
         }
         sender.flush()?;
         self.clear(piece);
-        Ok(())
+        Ok(sent)
     }
 
     /// Which parts of the piece differ.
@@ -252,7 +264,7 @@ impl Draining<'_> {
             return Ok(());
         }
         let open = self.root.open_path(self.object).map_err(failed)?;
-        let mut sender = Sender::new(self.resync);
+        let mut sender = Sender::under_keys(self.resync);
         let (source, target) = self.resync.equalize_own(&mut sender, self.id, open.as_fd())?;
         sender.flush()?;
         if source.size != target.size {

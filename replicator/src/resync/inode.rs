@@ -75,14 +75,18 @@ impl<'r> Page<'r, '_> {
             self.remove(&target)?;
             return self.join_or_create(&mut inodes, &source, found);
         }
-        let link = self.round.resync.link;
-        if link.bound(&found.object).is_some() {
-            // To what the target has under another name, by a page that read it before it got this one.
-            return Err(Trouble::Again(format!("{} has just got another name", self.display(&source.name))));
-        }
-        let id = link.bind(self.job.node.id, &source.name, &found.object)?;
+        self.claim_shared(&found.object, &source.name)?;
+        let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
         inodes.register(found.object.clone(), id, target.inode);
         self.compare_once(&mut inodes, found, source, target)
+    }
+
+    /// Until the end of the round. Refused while a page works on it that read it before it got this name.
+    fn claim_shared(&self, object: &Object, name: &Bytes) -> Step<()> {
+        if self.round.claim(object) {
+            return Ok(());
+        }
+        Err(Trouble::Again(format!("{} has just got another name", self.display(name))))
     }
 
     /// Another name of the target's inode may belong to another inode of the source: when every name is looked at,
@@ -133,6 +137,7 @@ impl<'r> Page<'r, '_> {
             return self.compare_once(inodes, found, source.clone(), target);
         }
         let object = found.object.clone();
+        self.claim_shared(&object, &source.name)?;
         inodes.compared.insert(object.clone());
         self.owed.push((object.clone(), source.name.clone()));
         let id = self.create_found(source, found)?;
@@ -191,9 +196,10 @@ impl<'r> Page<'r, '_> {
             return Ok(None);
         };
         // The directories were found by their names: none of them may have changed meanwhile.
-        if self.round.is_marked(&chain) || resync.link.bound(object).is_some() {
+        if self.round.is_marked(&chain) {
             return Err(Trouble::Again("a directory was moved".into()));
         }
+        self.claim_shared(object, name)?;
         let id = resync.link.bind(parent, name, object)?;
         Ok(Some((id, target.inode)))
     }

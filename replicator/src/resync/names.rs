@@ -92,7 +92,7 @@ pub(super) fn names_of(
     Ok(found)
 }
 
-/// Calls `found` for every name of everything but directories beneath a root.
+/// Calls `found` for every replicated name of everything but directories beneath a root.
 fn walk_names(
     root: &Root,
     stop: &dyn Fn() -> bool,
@@ -106,8 +106,11 @@ fn walk_names(
         let Some(dir) = open_dir(root, &path)? else { continue };
         let mut below = Vec::new();
         list(dir.open.as_fd(), &mut |name| {
-            if name.directory {
-                below.push([dir.path.as_slice(), std::slice::from_ref(&name.name)].concat());
+            let path = [dir.path.as_slice(), std::slice::from_ref(&name.name)].concat();
+            if !root.exclude.is_empty() && root.exclude.matches(&local::join(&path)) {
+                // Not on the target, or something else there.
+            } else if name.directory {
+                below.push(path);
             } else {
                 found(&dir.path, &name);
             }

@@ -15,7 +15,7 @@ use safe_replication::tree::Entry;
 use super::link::{Answer, LIST_LIMIT, Query};
 use super::round::{Job, Round, Scope};
 use super::sender::Sender;
-use super::{Step, Trouble, local};
+use super::{Resync, Step, Trouble, local};
 use crate::backing::Root;
 
 /// The directory at work, and what is collected while its entries are repaired.
@@ -38,6 +38,8 @@ pub(super) struct Page<'r, 'a> {
     pub(super) below: Vec<Job<'a>>,
     /// Bound only for this page.
     pub(super) bound: Vec<ObjectId>,
+    /// Claimed only for this page.
+    pub(super) claimed: Vec<Object>,
 }
 
 /// A regular file of both sides whose content is to be compared.
@@ -64,11 +66,23 @@ impl<'a> Round<'a> {
         let own = local::own_entry(open.as_fd()).map_err(failed)?;
         let sender = Sender::new(self.resync);
         let (time, inherits) = (own.mtime, own.xattrs != [0; 16]);
-        let (files, owed, below, bound) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut page =
-            Page { round: self, root, job: &job, open, time, inherits, sender, files, owed, below, bound };
+        let mut page = Page {
+            round: self,
+            root,
+            job: &job,
+            open,
+            time,
+            inherits,
+            sender,
+            files: Vec::new(),
+            owed: Vec::new(),
+            below: Vec::new(),
+            bound: Vec::new(),
+            claimed: Vec::new(),
+        };
         let result = page.repair_all();
         self.resync.link.forget(&std::mem::take(&mut page.bound));
+        self.unclaim(&page.claimed);
         if result.is_err() {
             page.give_back()?;
         }
@@ -151,32 +165,15 @@ impl Page<'_, '_> {
     }
 
     fn target_of(&self, names: Vec<Bytes>) -> Step<Vec<Entry>> {
-        let (mut entries, _) = self.ask(Query::Entries { dir: self.job.node.id, names })?;
+        let (mut entries, _) = self.round.resync.ask(Query::Entries { dir: self.job.node.id, names })?;
         entries.retain(|entry| !self.is_excluded(&entry.name));
         Ok(entries)
     }
 
-    /// The target's entries after one name and up to another.
-    fn target_between(&self, mut after: Bytes, last: Option<&Bytes>) -> Step<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let limit = u32::try_from(LIST_LIMIT).unwrap_or(1024);
-        loop {
-            let (page, end) = self.ask(Query::List { dir: self.job.node.id, after, limit })?;
-            let beyond = |entry: &Entry| last.is_some_and(|last| entry.name > *last);
-            let enough = end || page.last().is_none_or(beyond);
-            after = page.last().map(|entry| entry.name.clone()).unwrap_or_default();
-            entries.extend(page.into_iter().filter(|entry| !beyond(entry) && !self.is_excluded(&entry.name)));
-            if enough {
-                return Ok(entries);
-            }
-        }
-    }
-
-    fn ask(&self, query: Query) -> Step<(Vec<Entry>, bool)> {
-        match self.round.resync.link.query(query)? {
-            Answer::Entries { entries, end } => Ok((entries, end)),
-            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } => Err(unexpected()),
-        }
+    fn target_between(&self, after: Bytes, last: Option<&Bytes>) -> Step<Vec<Entry>> {
+        let mut entries = self.round.resync.target_between(self.job.node.id, after, last)?;
+        entries.retain(|entry| !self.is_excluded(&entry.name));
+        Ok(entries)
     }
 
     fn is_excluded(&self, name: &Bytes) -> bool {
@@ -194,6 +191,37 @@ impl Page<'_, '_> {
     /// The full path of an entry, for people.
     pub(super) fn display(&self, name: &Bytes) -> String {
         local::display(self.root, &[&self.job.node.path[..], std::slice::from_ref(name)].concat())
+    }
+}
+
+impl Resync<'_> {
+    /// The target's entries after one name and up to another.
+    pub(super) fn target_between(
+        &self,
+        dir: ObjectId,
+        mut after: Bytes,
+        last: Option<&Bytes>,
+    ) -> Step<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let limit = u32::try_from(LIST_LIMIT).unwrap_or(1024);
+        loop {
+            let (page, end) = self.ask(Query::List { dir, after, limit })?;
+            let beyond = |entry: &Entry| last.is_some_and(|last| entry.name > *last);
+            let enough = end || page.last().is_none_or(beyond);
+            after = page.last().map(|entry| entry.name.clone()).unwrap_or_default();
+            entries.extend(page.into_iter().filter(|entry| !beyond(entry)));
+            if enough {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Entries of the target, and whether they are the last ones.
+    pub(super) fn ask(&self, query: Query) -> Step<(Vec<Entry>, bool)> {
+        match self.link.query(query)? {
+            Answer::Entries { entries, end } => Ok((entries, end)),
+            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } => Err(unexpected()),
+        }
     }
 }
 

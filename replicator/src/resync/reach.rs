@@ -163,9 +163,10 @@ impl Resync<'_> {
 }
 
 /// The object still has a name, or may get one again.
-fn exists(root: &Root, object: &Object) -> Step<bool> {
-    match root.open_path(object) {
-        Ok(open) => Ok(crate::backing::attributes(open.as_fd()).is_ok_and(|attributes| attributes.nlink > 0)),
+pub(super) fn exists(root: &Root, object: &Object) -> Step<bool> {
+    let links = |open: OwnedFd| Ok(crate::backing::attributes(open.as_fd())?.nlink);
+    match root.open_path(object).and_then(links) {
+        Ok(links) => Ok(links > 0),
         Err(Errno::STALE | Errno::NOENT) => Ok(false),
         Err(errno) => Err(Trouble::local("an object of the journal", errno)),
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rustix::io::Errno;
 use safe_replication::diff::{Difference, has_same_attributes};
-use safe_replication::dirty::Change;
+use safe_replication::dirty::{Change, Object};
 use safe_replication::object::Kind;
 use safe_replication::op::{ObjectId, Op, Timestamp};
 use safe_replication::tree::Entry;
@@ -100,7 +100,14 @@ impl Page<'_, '_> {
     pub(super) fn create(&mut self, source: &Entry) -> Step<Option<ObjectId>> {
         let Some(source) = self.current(source.clone())? else { return Ok(None) };
         let Some(found) = self.same(&source)? else { return Ok(None) };
-        self.create_found(&source, found).map(Some)
+        if source.kind != Kind::Directory {
+            self.claim(&source, &found.object)?;
+        }
+        let id = self.create_found(&source, found)?;
+        if source.kind != Kind::Directory {
+            self.bound.push(id);
+        }
+        Ok(Some(id))
     }
 
     /// As [`Self::create`], of what was found.
@@ -131,8 +138,6 @@ impl Page<'_, '_> {
         if source.kind == Kind::Directory {
             let node = self.round.node(found.object, id, self.path_of(&source.name), true);
             self.below.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
-        } else if source.links == 1 {
-            self.bound.push(id);
         }
         self.count(source);
         Ok(id)
@@ -146,7 +151,7 @@ impl Page<'_, '_> {
         if source.kind != Kind::File || source.links > 1 || !resync.knowledge.has_objects() {
             return Ok(Some(source));
         }
-        let Some(found) = self.look_up(&source)? else { return Ok(None) };
+        let Some(found) = self.same(&source)? else { return Ok(None) };
         if !resync.knowledge.is_marked(&found.object) {
             return Ok(Some(source));
         }
@@ -210,11 +215,19 @@ impl Page<'_, '_> {
     /// Binds an entry that both have, for this page; none: the source has it no longer.
     pub(super) fn bind(&mut self, source: &Entry) -> Step<Option<(ObjectId, Found)>> {
         let Some(found) = self.same(source)? else { return Ok(None) };
+        self.claim(source, &found.object)?;
         let id = self.round.resync.link.bind(self.job.node.id, &source.name, &found.object)?;
-        if source.links == 1 {
-            self.bound.push(id);
-        }
+        self.bound.push(id);
         Ok(Some((id, found)))
+    }
+
+    /// Claims for this page what has one name.
+    fn claim(&mut self, source: &Entry, object: &Object) -> Step<()> {
+        if !self.round.claim(object) {
+            return Err(Trouble::Again(format!("{} has another name, too", self.display(&source.name))));
+        }
+        self.claimed.push(object.clone());
+        Ok(())
     }
 
     pub(super) fn path_of(&self, name: &Bytes) -> Vec<Bytes> {

@@ -1,11 +1,10 @@
 //! One round of names: everything that was marked about names is compared and repaired, by several threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use safe_replication::dirty::{Change, DirtySet, Marks, Names, Object};
 use safe_replication::op::ObjectId;
 
@@ -13,6 +12,7 @@ use super::inode::Inodes;
 use super::link::Link;
 use super::names::NamesOf;
 use super::reach::Dir;
+use super::work::work;
 use super::{Resync, Step, THREADS, Trouble};
 
 /// Work of a round that may be done while everything is held: a few milliseconds.
@@ -94,17 +94,11 @@ pub(super) struct Round<'a> {
     pub(super) inodes: Vec<Mutex<Inodes>>,
     pub(super) shared: Vec<OnceLock<NamesOf>>,
     taken: &'a DirtySet,
-    queue: Mutex<Queue<'a>>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Queue<'a> {
-    // Last in, first out: the walk goes into depth first, so that few wait.
-    jobs: Vec<Job<'a>>,
-    running: usize,
-    ended: Option<Trouble>,
-    again: Option<String>,
+    // Objects that a page works on by their ids, or that have several names: whoever found one by another name meanwhile
+    // must not go by an id that leads to the counterpart of that name.
+    claims: Mutex<BTreeSet<Object>>,
+    // Why something has to be tried again.
+    again: Mutex<Option<String>>,
 }
 
 impl Resync<'_> {
@@ -116,15 +110,15 @@ impl Resync<'_> {
             inodes: self.backing.roots.iter().map(|_| Mutex::default()).collect(),
             shared: self.backing.roots.iter().map(|_| OnceLock::new()).collect(),
             taken: names,
-            queue: Mutex::default(),
-            changed: Condvar::new(),
+            claims: Mutex::default(),
+            again: Mutex::default(),
         };
         let result = if round.full { round.everything() } else { round.marked() };
         for inodes in &round.inodes {
             self.link.forget(&inodes.lock().take_ids());
         }
         self.knowledge.end_names(result.is_ok()).map_err(super::journal)?;
-        result.map(|()| round.queue.into_inner().again)
+        result.map(|()| round.again.into_inner())
     }
 }
 
@@ -197,51 +191,32 @@ impl<'a> Round<'a> {
 
     /// Works until nothing is left.
     fn work(&self, jobs: Vec<Job<'a>>, threads: usize) -> Step<()> {
-        self.queue.lock().jobs.extend(jobs);
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|| self.worker());
-            }
-            self.worker();
-        });
-        self.queue.lock().ended.take().map_or(Ok(()), Err)
-    }
-
-    fn worker(&self) {
-        let mut queue = self.queue.lock();
-        loop {
-            if queue.ended.is_some() || (queue.jobs.is_empty() && queue.running == 0) {
-                queue.jobs.clear();
-                self.changed.notify_all();
-                return;
-            }
-            let Some(job) = queue.jobs.pop() else {
-                // The deadline is for the case that a notification is missed.
-                self.changed.wait_for(&mut queue, Duration::from_millis(100));
-                continue;
-            };
-            queue.running += 1;
-            drop(queue);
+        work(jobs, threads, &|job: Job<'a>| {
             let changes = job.changes();
-            let result = self.resync.go_on().and_then(|()| self.page(job));
-            let result = match result {
+            match self.resync.go_on().and_then(|()| self.page(job)) {
                 Err(Trouble::Again(reason)) => self.again(&changes, reason).map(|()| Vec::new()),
                 other => other,
-            };
-            queue = self.queue.lock();
-            queue.running -= 1;
-            match result {
-                Ok(jobs) => queue.jobs.extend(jobs),
-                Err(trouble) => queue.ended = Some(trouble),
             }
-            self.changed.notify_all();
+        })
+    }
+
+    /// Claims what is no directory. False: it is claimed, by another name.
+    pub(super) fn claim(&self, object: &Object) -> bool {
+        self.claims.lock().insert(object.clone())
+    }
+
+    /// Gives claims up, once nothing is on the way by the objects' ids.
+    pub(super) fn unclaim(&self, objects: &[Object]) {
+        let mut claims = self.claims.lock();
+        for object in objects {
+            claims.remove(object);
         }
     }
 
     fn again(&self, changes: &[Change], reason: String) -> Step<()> {
         tracing::debug!(reason, "to be compared again");
         self.resync.mark(changes)?;
-        self.queue.lock().again = Some(reason);
+        *self.again.lock() = Some(reason);
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Collects operations that belong to one thread's work and submits them together.
 
+use std::sync::atomic::Ordering;
+
 use safe_replication::op::Op;
 
 use super::{Resync, Step};
@@ -15,11 +17,17 @@ pub(super) struct Sender<'a> {
     resync: &'a Resync<'a>,
     ops: Vec<Op>,
     bytes: usize,
+    pays: bool,
 }
 
 impl<'a> Sender<'a> {
     pub(super) const fn new(resync: &'a Resync<'a>) -> Self {
-        Self { resync, ops: Vec::new(), bytes: 0 }
+        Self { resync, ops: Vec::new(), bytes: 0, pays: true }
+    }
+
+    /// Does not wait for the throttle, because keys are held that the application may want: the caller has, or will.
+    pub(super) fn under_keys(resync: &'a Resync<'a>) -> Self {
+        Self { pays: false, ..Self::new(resync) }
     }
 
     /// One more operation.
@@ -35,7 +43,9 @@ impl<'a> Sender<'a> {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.bytes) as u64;
-        self.resync.pass(bytes)?;
+        if self.pays {
+            self.resync.pass(bytes)?;
+        }
         let ops = std::mem::take(&mut self.ops);
         self.resync.link.submit(ops)?;
         self.resync.applied(bytes);
@@ -44,8 +54,11 @@ impl<'a> Sender<'a> {
 }
 
 impl Resync<'_> {
-    /// Wait as long as the throttle says.
+    /// Wait as long as the throttle says; not while the application is held back.
     pub(super) fn pass(&self, bytes: u64) -> Step<()> {
+        if self.holding.load(Ordering::Relaxed) {
+            return self.go_on();
+        }
         let stop = || self.go_on().is_err();
         self.throttle.pass(bytes, self.link.waiting(), &stop);
         self.go_on()

@@ -208,7 +208,7 @@ impl Fake {
         let number = Number(self.number.fetch_add(1, Ordering::SeqCst));
         self.submitted.fetch_add(1, Ordering::SeqCst);
         self.content.fetch_add(op.payload() as u64, Ordering::SeqCst);
-        if let Op::Bind { id, .. } | Op::Create { id, .. } = op
+        if let Op::Bind { id, .. } = op
             && !self.is_bound(*id)
         {
             // What it meant in an earlier round.
@@ -269,7 +269,9 @@ impl Link for Fake {
     }
 
     fn submit(&self, ops: Vec<Op>) -> Result<(), Failure> {
-        ops.iter().try_for_each(|op| self.carry(op))
+        // As over a network: those behind one that is refused are carried out all the same.
+        let outcomes: Vec<_> = ops.iter().map(|op| self.carry(op)).collect();
+        outcomes.into_iter().collect()
     }
 
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_> {

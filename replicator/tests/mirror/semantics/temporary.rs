@@ -66,6 +66,25 @@ fn a_file_made_without_a_name_is_on_both_nodes_once_it_has_one() {
     pair.assert_equal();
 }
 
+/// What it was copied into has a name, so it is on both nodes.
+#[test]
+fn what_is_copied_from_it_is_replicated() {
+    let pair = Pair::paired(Plan::Repair);
+    let file = nameless(&pair.a.data);
+    file.write_all_at(b"copied from a file without a name", 0).unwrap();
+    let mut from = file.try_clone().unwrap();
+    let mut to = File::create(pair.at("to")).unwrap();
+    // By copy_file_range(2) where that is possible, else by reading and writing.
+    assert_eq!(std::io::copy(&mut from, &mut to).unwrap(), 33);
+    assert_eq!(fs::read(pair.beyond("to")).unwrap(), b"copied from a file without a name");
+    let (mut start, mut end) = (0, 40);
+    match rustix::fs::copy_file_range(&file, Some(&mut start), &to, Some(&mut end), 10) {
+        Ok(_) | Err(rustix::io::Errno::XDEV) => {}
+        Err(error) => panic!("{error}"),
+    }
+    pair.assert_equal();
+}
+
 #[test]
 fn its_name_may_be_taken_and_its_directory_may_have_an_acl() {
     let pair = Pair::paired(Plan::Repair);
