@@ -1,6 +1,7 @@
 //! The only place of the agent that reads a clock.
 
 use safe_failover::Time;
+use tokio::time::Instant;
 
 /// CLOCK_BOOTTIME: goes on while the machine is suspended, never set by anybody.
 #[must_use]
@@ -9,6 +10,12 @@ pub fn now() -> Time {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}
+
+/// The runtime's clock, for its timers only.
+#[must_use]
+pub fn instant() -> Instant {
+    Instant::now()
 }
 
 /// Wall clock, Unix milliseconds: for people and for expiry dates, never for decisions.

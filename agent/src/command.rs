@@ -14,6 +14,10 @@ pub fn accepted(module: &str, node: &str, command: Command) -> String {
         Command::StopStart => format!("{module} stops and starts again on {node}"),
         Command::Restart => format!("the application of {module} restarts on {node}"),
         Command::Swap => format!("{module} exchanges roles, from {node} on"),
+        Command::Verify { repair: false } => format!("{node} compares both copies of {module}"),
+        Command::Verify { repair: true } => {
+            format!("{node} compares both copies of {module} and resends what differs")
+        }
         Command::Prim { force: false } => format!("{module} starts as primary on {node}"),
         Command::Prim { force: true } => format!("{module} is forced to be primary on {node}"),
         Command::Second { .. } => format!("{module} starts as secondary on {node}"),
@@ -30,6 +34,7 @@ pub fn done(module: &str, node: &str, command: Command, state: State) -> String 
         | Command::StopStart
         | Command::Restart
         | Command::Swap
+        | Command::Verify { .. }
         | Command::Prim { .. }
         | Command::Second { .. } => accepted(module, node, command),
     }
@@ -44,6 +49,7 @@ pub fn name(command: Command) -> &'static str {
         Command::StopStart => "stopstart",
         Command::Restart => "restart",
         Command::Swap => "swap",
+        Command::Verify { .. } => "verify",
         Command::Prim { force: false } => "prim",
         Command::Prim { force: true } => "prim --force",
         Command::Second { .. } => "second",
@@ -55,6 +61,6 @@ pub fn name(command: Command) -> &'static str {
 pub fn wants_running(command: Command) -> bool {
     match command {
         Command::Start | Command::StopStart | Command::Prim { .. } | Command::Second { .. } => true,
-        Command::Stop | Command::Restart | Command::Swap => false,
+        Command::Stop | Command::Restart | Command::Swap | Command::Verify { .. } => false,
     }
 }

@@ -34,4 +34,5 @@ pub mod status;
 pub mod store;
 pub mod stream_port;
 pub mod token;
+pub mod verification;
 pub mod witness;

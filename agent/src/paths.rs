@@ -148,6 +148,12 @@ impl ModulePaths {
         self.lib.join("journal")
     }
 
+    /// The last comparison of the copies that this node made.
+    #[must_use]
+    pub fn verification(&self) -> PathBuf {
+        self.lib.join("verification")
+    }
+
     /// Output of scripts.
     #[must_use]
     pub fn log(&self) -> PathBuf {

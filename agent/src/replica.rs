@@ -40,6 +40,7 @@ use crate::events::Events;
 use crate::module::{Module, Pair};
 use crate::node::{Membership, Network, Reporter, StandIn, What};
 use crate::paths::ModulePaths;
+use crate::verification::Verification;
 
 pub use process::program;
 
@@ -132,6 +133,7 @@ impl Replica {
         let (orders, inbox) = mpsc::channel(QUEUE);
         let pid = Arc::new(Mutex::new(None));
         let contact = setup.network.contact(&setup.pair.peer);
+        let verification = Verification::load(&setup.module.paths.verification());
         let mut keeper = Keeper {
             setup,
             inbox,
@@ -148,7 +150,9 @@ impl Replica {
             born: clock::now(),
             deaths: 0,
             reviving: false,
+            verification,
         };
+        keeper.tell_verification().await;
         let adopted = keeper.adopt().await;
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
@@ -215,6 +219,8 @@ struct Keeper {
     deaths: u32,
     /// Another process is being started in the place of one that died.
     reviving: bool,
+    /// Comparisons of the copies.
+    verification: Verification,
 }
 
 /// One thing that happened to the keeper.
@@ -223,6 +229,8 @@ enum Step {
     Response(Result<Option<AttachResponse>, tonic::Status>),
     Descriptor(io::Result<Packet>),
     Contact(Time),
+    /// Now and then: see whether it is time to compare the copies.
+    Glance,
     /// Nothing to do after all.
     Idle,
     End,
@@ -236,6 +244,7 @@ impl Keeper {
                 Step::Response(response) => self.response(response).await,
                 Step::Descriptor(descriptor) => self.descriptor(descriptor).await,
                 Step::Contact(at) => self.contact(at),
+                Step::Glance => self.see_whether_to_verify().await,
                 Step::Idle => {}
                 Step::End => return,
             }
@@ -262,6 +271,7 @@ impl Keeper {
                 // That node is none of the cluster any more: there will be no contact.
                 Err(_) => std::future::pending().await,
             },
+            () = tokio::time::sleep_until(self.verification.next_glance()) => Step::Glance,
         }
     }
 
@@ -308,6 +318,7 @@ impl Keeper {
             | ReplicatorCommand::Settle(_)
             | ReplicatorCommand::Unsettle
             | ReplicatorCommand::ClearJournal
+            | ReplicatorCommand::Verify { .. }
             | ReplicatorCommand::Stop
             | ReplicatorCommand::Kill => {}
         }
@@ -336,7 +347,9 @@ impl Keeper {
             ReplicatorCommand::Leave(session) => ReplicatorEvent::SessionEnded(*session),
             ReplicatorCommand::Unmount(_) => ReplicatorEvent::Unmounted,
             ReplicatorCommand::Fence => ReplicatorEvent::Fenced,
-            ReplicatorCommand::Unsettle | ReplicatorCommand::Stop => return,
+            ReplicatorCommand::Unsettle | ReplicatorCommand::Verify { .. } | ReplicatorCommand::Stop => {
+                return;
+            }
             ReplicatorCommand::Start { .. }
             | ReplicatorCommand::OpenJournal(_)
             | ReplicatorCommand::Mark(_)
@@ -415,6 +428,7 @@ impl Keeper {
                 }
                 self.setup.reporter.tell(What::Progress(progress)).await;
             }
+            Reported::Verification(verification) => self.verified(verification).await,
             Reported::Figures(figures) => self.setup.reporter.tell(What::Figures(figures)).await,
             Reported::PeerAgentGone(since) => self.peer_agent(since != 0).await,
             Reported::PeerFenced => {
@@ -511,3 +525,4 @@ impl Keeper {
 
 mod life;
 mod survive;
+mod verified;

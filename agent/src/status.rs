@@ -4,6 +4,7 @@ use safe_failover::action::{Phase, State, Status};
 use safe_failover::hard::HardState;
 use safe_proto::module::{
     self, AddressStatus, ArbiterStatus, DataStatus, LanStatus, ModuleStatus, ReplicationStatus, ResyncStatus,
+    VerifyStatus,
 };
 use safe_proto::replication::{Plan, Progress, StreamFigures};
 
@@ -16,6 +17,8 @@ use crate::node::Membership;
 pub struct Observed {
     /// A resync that runs.
     pub progress: Option<Progress>,
+    /// A comparison of the copies that runs, or the last one.
+    pub verify: Option<VerifyStatus>,
     /// Figures of the stream, while it is up.
     pub figures: Option<StreamFigures>,
     /// The stream is up.
@@ -48,6 +51,7 @@ pub fn of_mirror(
         lineage: core.lineage.map(|id| format!("{:032x}", id.0)).unwrap_or_default(),
         last_paired: i64::try_from(hard.last_paired).unwrap_or(i64::MAX),
         resync: observed.progress.as_ref().map(resync),
+        verify: observed.verify.clone(),
     });
     let figures = observed.figures.clone().unwrap_or_default();
     status.replication = Some(ReplicationStatus {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
-use crate::command::{cluster, control, events, explain, help, log, module, rules, status, wait, witness};
+use crate::command::{
+    cluster, control, events, explain, help, log, module, rules, status, verify, wait, witness,
+};
 
 /// The command line of safed: high availability for ordinary applications on two servers.
 #[derive(Debug, Parser)]
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     Restart(control::RestartArgs),
     /// Exchange the roles of the two nodes
     Swap(control::SwapArgs),
+    /// Compare both copies of a module by content while its application runs
+    Verify(verify::VerifyArgs),
     /// Start a module as primary on a node
     Prim(control::PrimArgs),
     /// Start a module as secondary on a node

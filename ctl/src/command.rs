@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod rules;
 pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod witness;
@@ -29,6 +30,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Stopstart(args) => control::stopstart(context, args).await,
         Command::Restart(args) => control::restart(context, args).await,
         Command::Swap(args) => control::swap(context, args).await,
+        Command::Verify(args) => verify::run(context, args).await,
         Command::Prim(args) => control::prim(context, args).await,
         Command::Second(args) => control::second(context, args).await,
         Command::Status(args) => status::run(context, args).await,

@@ -117,8 +117,38 @@ pub(crate) struct Data {
     pub(crate) lineage: Option<String>,
     pub(crate) last_paired: Moment,
     pub(crate) resync: Option<Resync>,
-    /// Not told by this release.
-    pub(crate) verify: Option<String>,
+    /// The comparison that runs, or the last one that this node made.
+    pub(crate) verify: Option<Verify>,
+}
+
+/// A comparison of both copies by content.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Verify {
+    pub(crate) running: bool,
+    pub(crate) started: Moment,
+    /// Null while it runs.
+    pub(crate) ended: Moment,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_total: u64,
+    pub(crate) rate: u64,
+    pub(crate) eta_s: Option<u32>,
+    pub(crate) differences: u64,
+    /// The first of them.
+    pub(crate) named: Vec<Difference>,
+    /// What differed is, or was, resent.
+    pub(crate) repair: bool,
+    /// Why it ended before its end.
+    pub(crate) reason: Option<String>,
+}
+
+/// One difference between the copies.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Difference {
+    pub(crate) path: String,
+    pub(crate) what: String,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// A resync that runs.
@@ -267,7 +297,32 @@ impl Data {
             lineage,
             last_paired: Moment::from_seconds(data.last_paired),
             resync: data.resync.map(Into::into),
-            verify: None,
+            verify: data.verify.map(Into::into),
+        }
+    }
+}
+
+impl From<wire::VerifyStatus> for Verify {
+    fn from(verify: wire::VerifyStatus) -> Self {
+        let named = verify.named.into_iter().map(|one| Difference {
+            path: one.path,
+            what: one.what,
+            offset: one.offset,
+            length: one.length,
+        });
+        Self {
+            running: verify.running,
+            started: Moment::from_seconds(verify.started),
+            ended: Moment::from_seconds(verify.ended),
+            files: verify.files,
+            bytes: verify.bytes,
+            bytes_total: verify.bytes_total,
+            rate: verify.rate,
+            eta_s: verify.eta_s,
+            differences: verify.differences,
+            named: named.collect(),
+            repair: verify.repair,
+            reason: some(verify.reason),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use safe_proto::replication::{Frame, KeepAlive, Progress as ProgressReport};
+use safe_proto::replication::{Frame, KeepAlive, Progress as ProgressReport, Verification};
 use safe_replication::op::ObjectId;
 use tokio::sync::mpsc;
 
@@ -26,6 +26,8 @@ use crate::source::Source;
 use crate::state::State;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
+
+mod verification;
 
 /// Connections of the other node, as the agent passes them.
 pub type Arrivals = Arc<tokio::sync::Mutex<mpsc::Receiver<std::net::TcpStream>>>;
@@ -253,6 +255,37 @@ impl Member {
             Outcome::Lost(reason) => tracing::info!(reason, "resync interrupted"),
             Outcome::Failed(reason) => session.lose(&format!("resync failed: {reason}")),
         }
+    }
+
+    /// Begins to compare both copies, if this node is the primary and they are in step; else says why not.
+    pub fn verify(self: &Arc<Self>, repair: bool) {
+        if let Err(reason) = self.start_verification(repair) {
+            self.reports.send(Report::Verification(Verification {
+                done: true,
+                repair,
+                reason,
+                ..Verification::default()
+            }));
+        }
+    }
+
+    fn start_verification(self: &Arc<Self>, repair: bool) -> Result<(), String> {
+        let session = match self.session() {
+            Some((_, Role::Primary, Some(session))) if crate::attend::is_in_step(&session) => session,
+            Some(_) | None => return Err("the copies are not in step".into()),
+        };
+        let mut running = self.resync.lock();
+        if running.as_ref().is_some_and(|running| !running.thread.is_finished()) {
+            return Err("a comparison is under way".into());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (own, stopped) = (Arc::clone(self), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("verify".into())
+            .spawn(move || verification::run(&own, &session, repair, &stopped))
+            .map_err(|error| format!("cannot start the comparison: {error}"))?;
+        *running = Some(Running { stop, thread });
+        Ok(())
     }
 
     /// The session ended: joins everything that worked for it, and marks what may be on one node only.

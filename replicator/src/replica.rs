@@ -197,6 +197,10 @@ impl Replica {
                 fenced: given.fenced,
                 peers: given.peers.iter().map(|peer| peer.parse().ok()).collect(),
             }),
+            Command::Verify(verify) => match self.member() {
+                Some(member) => member.verify(verify.repair),
+                None => return Err(not_examined()),
+            },
             Command::PeerContact(contact) => self.state.contact(Boottime(contact.boottime_ns)),
         }
         Ok(true)

@@ -81,6 +81,11 @@ pub enum ReplicatorCommand {
     Settle(LineageId),
     /// It may no longer acknowledge alone: operations wait for the session.
     Unsettle,
+    /// Compare both copies by content, while this node serves and they are in step.
+    Verify {
+        /// Resend what differs: the session is lost, and its resync sends it.
+        repair: bool,
+    },
     /// Pairing is durable on the target: the source forgets its dirty set: `Cleared`.
     ClearJournal,
     /// Unmount; at the deadline abort and detach: `Unmounted` or `Aborted`.

@@ -1,6 +1,6 @@
 //! What administrators ask for.
 
-use crate::action::Action;
+use crate::action::{Action, ReplicatorCommand};
 use crate::config::Side;
 use crate::event::Command;
 use crate::failover::Failover;
@@ -38,6 +38,7 @@ impl Failover {
             Command::StopStart => self.command_stopstart(),
             Command::Restart => self.command_restart(),
             Command::Swap => self.command_swap(),
+            Command::Verify { repair } => self.command_verify(repair),
             Command::Prim { .. } => self.command_prim(command),
             Command::Second { full, force } => self.command_second(command, full, force),
         }
@@ -95,6 +96,28 @@ impl Failover {
         }
         self.pend(Command::Swap);
         self.begin_swap();
+    }
+
+    fn command_verify(&mut self, repair: bool) {
+        let command = Command::Verify { repair };
+        let in_step = self.session.as_ref().is_some_and(|session| session.in_step);
+        if self.mode == Mode::Primary && in_step {
+            self.replicate(ReplicatorCommand::Verify { repair });
+            self.answer(command, Ok(()));
+            return;
+        }
+        let (module, node, peer) = (&self.config.module, &self.config.node, &self.config.peer);
+        let why = match self.mode {
+            Mode::Primary | Mode::Alone => {
+                format!(
+                    "{peer} is not in step with {node}, so there is nothing to compare; type: safectl status {module}"
+                )
+            }
+            Mode::Second | Mode::Target | Mode::Stopped | Mode::Waiting | Mode::Candidate => {
+                format!("{node} does not serve; the node that does compares the copies")
+            }
+        };
+        self.answer(command, Err(why));
     }
 
     fn command_prim(&mut self, command: Command) {
@@ -197,7 +220,7 @@ impl Failover {
             }
             Command::Swap => self.swap_ended(),
             Command::Prim { force } => return self.decide_prim(force),
-            Command::Start | Command::Second { .. } => Some(Ok(())),
+            Command::Start | Command::Second { .. } | Command::Verify { .. } => Some(Ok(())),
         };
         let Some(outcome) = end else { return false };
         self.end_command(outcome);
@@ -347,6 +370,7 @@ const fn name(command: Command) -> &'static str {
         Command::StopStart => "stopstart",
         Command::Restart => "restart",
         Command::Swap => "swap",
+        Command::Verify { .. } => "verify",
         Command::Prim { .. } => "prim",
         Command::Second { .. } => "second",
     }

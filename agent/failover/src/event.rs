@@ -165,6 +165,11 @@ pub enum Command {
     Restart,
     /// Exchange roles; where it serves.
     Swap,
+    /// Compare both copies by content; where it serves.
+    Verify {
+        /// Resend what differs.
+        repair: bool,
+    },
     /// Start as primary.
     Prim {
         /// Even if this copy is stale or inconsistent.

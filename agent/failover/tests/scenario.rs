@@ -338,6 +338,7 @@ fn parse(words: &[&str]) -> Result<Command, String> {
         Some(&"stopstart") => Command::StopStart,
         Some(&"restart") => Command::Restart,
         Some(&"swap") => Command::Swap,
+        Some(&"verify") => Command::Verify { repair: flag("--repair") },
         Some(&"prim") => Command::Prim { force: flag("--force") },
         Some(&"second") => Command::Second { full: flag("--full"), force: flag("--force") },
         _ => return Err("unknown command".to_owned()),

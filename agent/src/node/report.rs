@@ -2,7 +2,7 @@
 
 use safe_failover::Event;
 use safe_failover::event::Command;
-use safe_proto::module::{AddressStatus, ArbiterStatus};
+use safe_proto::module::{AddressStatus, ArbiterStatus, VerifyStatus};
 use safe_proto::replication::{Progress, StreamFigures};
 use tokio::sync::mpsc;
 
@@ -26,6 +26,10 @@ pub enum What {
     Core(Event),
     /// Progress of a resync.
     Progress(Progress),
+    /// A comparison of the copies, running or the last one.
+    Verification(Box<VerifyStatus>),
+    /// It is time for a comparison, if the copies are in step.
+    VerifyDue,
     /// Figures of the replication stream.
     Figures(StreamFigures),
     /// Addresses of the module, as they are now on this node.

@@ -141,6 +141,11 @@ impl Runtime {
             What::Progress(progress) => {
                 self.observed.progress = Some(progress).filter(|progress| !progress.done)
             }
+            What::Verification(status) => self.observed.verify = Some(*status),
+            What::VerifyDue => {
+                // Refused where this node does not serve or the copies are not in step: asked again a little later.
+                self.drive(Event::Command(Command::Verify { repair: false }));
+            }
             What::Figures(figures) => self.observed.figures = Some(figures),
             What::Addresses(addresses) => self.observed.addresses = addresses,
             What::Arbiters(arbiters) => self.observed.arbiters = arbiters,

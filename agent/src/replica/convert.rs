@@ -90,6 +90,7 @@ pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
         }
         ReplicatorCommand::Mount => Command::Mount(wire::Mount {}),
         ReplicatorCommand::Settle(id) => Command::Settle(lineage_to(*id)),
+        ReplicatorCommand::Verify { repair } => Command::Verify(wire::Verify { repair: *repair }),
         ReplicatorCommand::Unsettle => Command::Unsettle(wire::Unsettle {}),
         ReplicatorCommand::ClearJournal => Command::ClearJournal(wire::ClearJournal {}),
         ReplicatorCommand::Unmount(deadline) => Command::Unmount(wire::Unmount {
@@ -109,6 +110,7 @@ pub(super) enum Reported {
     /// The session is lost; reason for people.
     Lost(SessionId, String),
     Progress(wire::Progress),
+    Verification(wire::Verification),
     Figures(wire::StreamFigures),
     /// The peer's replicator says over the stream that its agent is gone; how long, in milliseconds.
     PeerAgentGone(u32),
@@ -145,6 +147,7 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::WroteAlone(id) => ReplicatorEvent::WroteAlone(lineage_from(&id)?),
         Report::DiskFailed(why) => ReplicatorEvent::DiskFailed(why),
         Report::Progress(progress) => return Ok(Reported::Progress(progress)),
+        Report::Verification(verification) => return Ok(Reported::Verification(verification)),
         Report::Figures(figures) => return Ok(Reported::Figures(figures)),
         Report::Stopped(_) => ReplicatorEvent::Stopped,
         Report::PeerAgentGone(since) => return Ok(Reported::PeerAgentGone(since)),

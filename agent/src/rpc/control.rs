@@ -47,7 +47,7 @@ pub(super) async fn control(
         order.shutdown(&module.nodes).await?
     } else if !request.nodes.is_empty() {
         order.on(&request.nodes).await
-    } else if matches!(command, Command::Restart | Command::Swap) {
+    } else if matches!(command, Command::Restart | Command::Swap | Command::Verify) {
         order.on(&serving(desk, &request.name).await?).await
     } else {
         order.on(&module.nodes).await
@@ -86,6 +86,7 @@ async fn here(
         Command::Stopstart => Core::StopStart,
         Command::Restart => Core::Restart,
         Command::Swap => Core::Swap,
+        Command::Verify => Core::Verify { repair: request.repair },
         Command::Prim => Core::Prim { force: request.force },
         Command::Second => Core::Second { full: request.full, force: request.force },
         Command::Unspecified => return Err(Status::invalid_argument("the command is missing")),
@@ -103,7 +104,7 @@ async fn here(
 /// The command as it is typed.
 fn verb(command: Command, request: &ControlModuleRequest) -> String {
     let word = command.as_str_name().trim_start_matches("COMMAND_").to_lowercase();
-    let flags = [(request.force, " --force"), (request.full, " --full")];
+    let flags = [(request.force, " --force"), (request.full, " --full"), (request.repair, " --repair")];
     flags.iter().filter(|(set, _)| *set).fold(word, |text, (_, flag)| text + flag)
 }
 

@@ -81,6 +81,9 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
     if request.full && command != Command::Second {
         return Err(invalid("only second can compare in full"));
     }
+    if request.repair && command != Command::Verify {
+        return Err(invalid("only verify can repair"));
+    }
     match command {
         Command::Unspecified => Err(invalid("the command is missing, or this release does not know it")),
         Command::Stop | Command::Stopstart | Command::Prim | Command::Second
@@ -97,6 +100,7 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
         | Command::Stopstart
         | Command::Restart
         | Command::Swap
+        | Command::Verify
         | Command::Prim
         | Command::Second => Ok(command),
     }

@@ -225,7 +225,7 @@ impl<'a> Errand<'a> {
             nodes: self.nodes.clone(),
             force: self.force,
             full: self.full,
-            local: false,
+            ..ControlModuleRequest::default()
         };
         let answer = self.client.call(self.client.modules().control_module(request)).await?;
         let (accepted, refused): (Vec<Outcome>, Vec<Outcome>) =

@@ -144,6 +144,9 @@ pub struct ControlModuleRequest {
     /// Set by a node that passes the call on: act here only.
     #[prost(bool, tag = "6")]
     pub local: bool,
+    /// For VERIFY: resend what differs.
+    #[prost(bool, tag = "7")]
+    pub repair: bool,
 }
 /// Accepted.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -261,7 +264,7 @@ pub struct ModuleStatus {
     pub isolation: ::prost::alloc::string::String,
 }
 /// Data of one copy.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DataStatus {
     /// The newest data as far as this node knows.
     #[prost(bool, tag = "1")]
@@ -278,6 +281,65 @@ pub struct DataStatus {
     /// A resync that runs now.
     #[prost(message, optional, tag = "5")]
     pub resync: ::core::option::Option<ResyncStatus>,
+    /// The comparison of both copies that runs now, or the last one that this node made; absent: none.
+    #[prost(message, optional, tag = "6")]
+    pub verify: ::core::option::Option<VerifyStatus>,
+}
+/// A comparison of both copies by content.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyStatus {
+    /// It runs.
+    #[prost(bool, tag = "1")]
+    pub running: bool,
+    /// Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub started: i64,
+    /// Unix seconds; 0: it runs.
+    #[prost(int64, tag = "3")]
+    pub ended: i64,
+    /// Files compared.
+    #[prost(uint64, tag = "4")]
+    pub files: u64,
+    /// Bytes of content compared.
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
+    /// Bytes known to be compared.
+    #[prost(uint64, tag = "6")]
+    pub bytes_total: u64,
+    /// Bytes per second.
+    #[prost(uint64, tag = "7")]
+    pub rate: u64,
+    /// Seconds to go; absent while unknown.
+    #[prost(uint32, optional, tag = "8")]
+    pub eta_s: ::core::option::Option<u32>,
+    /// Differences.
+    #[prost(uint64, tag = "9")]
+    pub differences: u64,
+    /// The first of them, at most 20.
+    #[prost(message, repeated, tag = "10")]
+    pub named: ::prost::alloc::vec::Vec<VerifyDifference>,
+    /// What differed is, or was, resent.
+    #[prost(bool, tag = "11")]
+    pub repair: bool,
+    /// Why it ended before its end; empty: it did not.
+    #[prost(string, tag = "12")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// One difference between the copies.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyDifference {
+    /// Path, with U+FFFD for what is not UTF-8.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// missing, extra, type, mode, owner, mtime, xattr, link or content.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// For content: first byte of the range in which something differs.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// For content: its length; the largest number: to the end.
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
 }
 /// A resync.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -572,6 +634,8 @@ pub enum Command {
     Prim = 7,
     /// Start as secondary on the named node.
     Second = 8,
+    /// Compare both copies by content while the application runs; passed to the node that serves.
+    Verify = 9,
 }
 impl Command {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -589,6 +653,7 @@ impl Command {
             Self::Swap => "COMMAND_SWAP",
             Self::Prim => "COMMAND_PRIM",
             Self::Second => "COMMAND_SECOND",
+            Self::Verify => "COMMAND_VERIFY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -603,6 +668,7 @@ impl Command {
             "COMMAND_SWAP" => Some(Self::Swap),
             "COMMAND_PRIM" => Some(Self::Prim),
             "COMMAND_SECOND" => Some(Self::Second),
+            "COMMAND_VERIFY" => Some(Self::Verify),
             _ => None,
         }
     }

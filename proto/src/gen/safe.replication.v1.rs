@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -65,6 +65,9 @@ pub mod attach_request {
         /// Go on with the mounts of a process that died; answered by Resumed or Refused.
         #[prost(message, tag = "17")]
         Resume(super::Resume),
+        /// Compare both copies while they are in step; followed by Verification, refused by one whose reason says why.
+        #[prost(message, tag = "24")]
+        Verify(super::Verify),
     }
 }
 /// One report.
@@ -73,7 +76,7 @@ pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
@@ -152,6 +155,9 @@ pub mod attach_response {
         /// The mounts are served again.
         #[prost(message, tag = "23")]
         Resumed(super::Resumed),
+        /// How far a comparison is, at most 4 times a second, and once when it ends.
+        #[prost(message, tag = "24")]
+        Verification(super::Verification),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -464,6 +470,63 @@ pub struct Progress {
     /// The resync has ended.
     #[prost(bool, tag = "9")]
     pub done: bool,
+}
+/// Comparing both copies by content.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Verify {
+    /// Resend what differs: the session ends, and its resync sends it.
+    #[prost(bool, tag = "1")]
+    pub repair: bool,
+}
+/// How far a comparison is, and what it found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Verification {
+    /// It has ended.
+    #[prost(bool, tag = "1")]
+    pub done: bool,
+    /// What differs is resent.
+    #[prost(bool, tag = "2")]
+    pub repair: bool,
+    /// Files compared so far.
+    #[prost(uint64, tag = "3")]
+    pub files: u64,
+    /// Bytes of content compared so far.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// Bytes known so far to be compared; grows while the trees are walked.
+    #[prost(uint64, tag = "5")]
+    pub bytes_total: u64,
+    /// Bytes per second, mean of the last 3 seconds.
+    #[prost(uint64, tag = "6")]
+    pub rate: u64,
+    /// Seconds to go at this rate; absent while unknown.
+    #[prost(uint32, optional, tag = "7")]
+    pub eta_s: ::core::option::Option<u32>,
+    /// Differences so far.
+    #[prost(uint64, tag = "8")]
+    pub differences: u64,
+    /// The first of them, at most 100; only once it has ended.
+    #[prost(message, repeated, tag = "9")]
+    pub named: ::prost::alloc::vec::Vec<VerifyDifference>,
+    /// Why it ended before its end, one sentence; empty: it did not.
+    #[prost(string, tag = "10")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// One difference between the copies.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyDifference {
+    /// Path, with U+FFFD for what is not UTF-8; at most 4096 bytes.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// missing, extra, type, mode, owner, mtime, xattr, link or content.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// For content: first byte of the range in which something differs.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// For content: its length; the largest number: to the end.
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
 }
 /// Figures of the stream.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

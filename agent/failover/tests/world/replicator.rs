@@ -59,6 +59,8 @@ impl World {
                 self.progress(host);
             }
             ReplicatorCommand::Unsettle => self.edit(host, |replicator| replicator.settled = None),
+            // Nothing is changed by it.
+            ReplicatorCommand::Verify { .. } => {}
             ReplicatorCommand::ClearJournal => {
                 self.hosts[host].disk.dirty = 0;
                 self.edit(host, |replicator| replicator.journal = None);
