@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use safe_integration::error::Result;
+use safe_integration::error::{Error, Result};
 use safe_integration::{Cluster, Module, tree};
 
 /// Changes one byte on the other node's disk, as a bad disk does: size and times stay.
@@ -26,7 +26,8 @@ fn a_flipped_byte_is_found_named_and_resent() -> Result<()> {
     )?;
     let equal = c.node(0).safectl("verify files")?;
     assert!(equal.contains("both copies are equal"), "{equal}");
-    flip(&c, "/srv/data/files/dir/large", 2_000_000).expect("the file is on the other disk");
+    flip(&c, "/srv/data/files/dir/large", 2_000_000)
+        .map_err(|error| Error::new(format!("the file on the other disk: {error}")))?;
     // Asked on the node that does not serve: it is passed on.
     let found = c.node(1).try_safectl("verify files")?;
     assert_eq!(found.code, 1, "{found:?}");
