@@ -23,6 +23,7 @@ use crate::config::{Config, Side};
 use crate::event::{Event, ReplicatorEvent};
 use crate::hard::{Desired, HardState};
 use crate::identity::Identity;
+use crate::left_out::LeftOut;
 use crate::lineage::LineageId;
 use crate::peer::Peer;
 use crate::procedure::Service;
@@ -349,7 +350,9 @@ impl Failover {
     fn write(&mut self) {
         self.hard.serial += 1;
         self.written.push_back(self.hard.clone());
-        self.out.push(Action::Persist(Box::new(self.hard.clone())));
+        let mut written = self.hard.clone();
+        written.lineage.settled &= !self.lacks(LeftOut::SettledIsDurable);
+        self.out.push(Action::Persist(Box::new(written)));
     }
 
     pub(crate) fn replicate(&mut self, command: ReplicatorCommand) {

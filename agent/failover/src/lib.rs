@@ -5,7 +5,8 @@
 //! The order is the contract: persist, then act, then speak.
 //!
 //! Reading order: [`time`], [`lineage`], [`hard`], [`view`], [`config`], [`event`], [`action`]: the words. Then
-//! [`failover`], [`meeting`], and the rules beside them.
+//! [`failover`], [`meeting`], and the rules beside them. [`world`] lets two cores live, for proofs and for `safectl
+//! simulate`; [`story`] reads what is to happen in it.
 
 pub mod action;
 mod commands;
@@ -33,11 +34,13 @@ mod settle;
 mod stale;
 mod start;
 mod status;
+pub mod story;
 mod swap;
 mod tell;
 pub mod time;
 pub mod timer;
 pub mod view;
+pub mod world;
 
 pub use action::Action;
 pub use config::Config;

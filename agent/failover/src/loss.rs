@@ -12,7 +12,8 @@ impl Failover {
     /// Who has settled none of its own and hears of another, settled lineage drops every right and waits to meet.
     pub(crate) fn rule_foreign_lineage(&mut self) -> bool {
         let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
-        if self.session.is_some() || self.settled() || self.closing_swap() || forced {
+        let kept = self.closing_swap() || forced || self.lacks(LeftOut::ForeignLineageFences);
+        if self.session.is_some() || self.settled() || kept {
             return false;
         }
         if !matches!(self.mode, Mode::Second | Mode::Primary | Mode::Candidate) {
@@ -44,10 +45,13 @@ impl Failover {
         {
             return false;
         }
+        let stays = self.lacks(LeftOut::ConcedingEndsCandidacy);
         if self.session.is_some() {
             self.leave_session();
         }
-        self.rights.lose();
+        if !stays {
+            self.rights.lose();
+        }
         if !self.hard.outdated {
             self.hard.outdated = true;
             self.hard.offered = false;
@@ -57,12 +61,15 @@ impl Failover {
                 format!("{} goes on without this copy, which is outdated now", self.config.peer),
             );
         }
-        self.settling = None;
-        if self.mode != Mode::Stopped {
-            self.mode = Mode::Waiting;
+        if !stays {
+            self.settling = None;
+            if self.mode != Mode::Stopped {
+                self.mode = Mode::Waiting;
+            }
         }
         if self.leaving.is_none() {
-            let abandoned = self.hard.lineage.base.and(self.hard.lineage.current);
+            let silent = self.lacks(LeftOut::ConcessionNamesAbandoned);
+            let abandoned = self.hard.lineage.base.and(self.hard.lineage.current).filter(|_| !silent);
             self.conceded = Some(Conceded { lineage: demand.lineage, abandoned });
         }
         true
@@ -77,8 +84,8 @@ impl Failover {
         idle && !self.serving()
             && !self.recording()
             && self.leaving.is_none()
-            && lineage.base.or(lineage.current) == Some(demand.base)
-            && !(lineage.base.is_some() && lineage.settled)
+            && (lineage.base.or(lineage.current) == Some(demand.base) || self.lacks(LeftOut::DemandNamesBase))
+            && (!(lineage.base.is_some() && lineage.settled) || self.lacks(LeftOut::SettledConcedesNothing))
     }
 
     /// This node recorded itself outdated for a lineage that the peer is about to settle.

@@ -4,6 +4,7 @@
 
 use crate::config::{Side, SplitBrain};
 use crate::hard::Role;
+use crate::left_out::LeftOut;
 use crate::lineage::LineageId;
 use crate::view::{Copy, Mode, Plan, View};
 
@@ -55,21 +56,27 @@ fn effective(view: &View) -> (Option<LineageId>, Option<LineageId>) {
     }
 }
 
-fn knows(view: &View, id: LineageId) -> bool {
-    let (current, base) = effective(view);
-    current == Some(id) || base == Some(id) || view.lineage.history.contains(&id)
-}
-
 /// Decides a meeting of the module's first and second node.
 #[must_use]
 pub fn meet(first: &View, second: &View, policy: SplitBrain) -> Outcome {
-    Meeting { first, second, policy }.outcome()
+    meet_without(first, second, policy, None)
+}
+
+/// As [`meet`], without one of its rules.
+pub(crate) fn meet_without(
+    first: &View,
+    second: &View,
+    policy: SplitBrain,
+    left_out: Option<LeftOut>,
+) -> Outcome {
+    Meeting { first, second, policy, left_out }.outcome()
 }
 
 struct Meeting<'a> {
     first: &'a View,
     second: &'a View,
     policy: SplitBrain,
+    left_out: Option<LeftOut>,
 }
 
 impl Meeting<'_> {
@@ -78,6 +85,22 @@ impl Meeting<'_> {
             Side::First => self.first,
             Side::Second => self.second,
         }
+    }
+
+    fn lacks(&self, rule: LeftOut) -> bool {
+        self.left_out == Some(rule)
+    }
+
+    fn effective(&self, view: &View) -> (Option<LineageId>, Option<LineageId>) {
+        if self.lacks(LeftOut::UnsettledCountsAsBase) {
+            return (view.lineage.current, view.lineage.base);
+        }
+        effective(view)
+    }
+
+    fn knows(&self, view: &View, id: LineageId) -> bool {
+        let (current, base) = self.effective(view);
+        current == Some(id) || base == Some(id) || view.lineage.history.contains(&id)
     }
 
     fn outcome(&self) -> Outcome {
@@ -161,18 +184,18 @@ impl Meeting<'_> {
             (false, true) => Side::Second,
         };
         let (bad, good) = (self.of(side), self.of(side.other()));
-        let (current, base) = effective(bad);
-        let (good_current, good_base) = effective(good);
+        let (current, base) = self.effective(bad);
+        let (good_current, good_base) = self.effective(good);
         if bad.target {
             // Broken off, a resync goes on from where it was.
             let resumes =
                 base.is_none() && good_base.is_some() && (current == good_base || current == good_current);
             return Some(if resumes { self.delta(side.other()) } else { self.full(side.other(), false) });
         }
-        let older = current.is_some_and(|current| knows(good, current)) && base.is_none();
+        let older = current.is_some_and(|current| self.knows(good, current)) && base.is_none();
         // A settled base, but the other took over what was written on it: it is history there.
         let passed = base.is_some() && current.is_some_and(|current| good.lineage.history.contains(&current));
-        if older || passed || bad.outdated {
+        if older || passed || bad.outdated || self.lacks(LeftOut::NewestInconsistentIsKept) {
             return Some(self.full(side.other(), false));
         }
         Some(Outcome::Person(Question::NewestInconsistent(side)))
@@ -181,14 +204,15 @@ impl Meeting<'_> {
     fn is_bad(&self, side: Side) -> bool {
         let (view, other) = (self.of(side), self.of(side.other()));
         // Before the source settled nothing was copied: it agreed in vain.
-        let (current, other_base) = (effective(view).0, effective(other).1);
-        let vain = current == effective(other).0 && other_base.is_none();
+        let (current, other_base) = (self.effective(view).0, self.effective(other).1);
+        let vain = current == self.effective(other).0 && other_base.is_none();
         !view.consistent || (view.target && !vain)
     }
 
     /// Rules 3 and 4.
     fn equal(&self) -> Option<Outcome> {
-        let ((first, first_base), (second, second_base)) = (effective(self.first), effective(self.second));
+        let ((first, first_base), (second, second_base)) =
+            (self.effective(self.first), self.effective(self.second));
         if first != second {
             return None;
         }
@@ -202,7 +226,7 @@ impl Meeting<'_> {
     fn primary_of_equals(&self) -> Side {
         let choose = |first: bool| if first { Side::First } else { Side::Second };
         let (a, b) = (self.first, self.second);
-        if a.rebooted != b.rebooted {
+        if a.rebooted != b.rebooted && !self.lacks(LeftOut::RebootedIsNotSource) {
             return choose(!a.rebooted);
         }
         if a.outdated != b.outdated {
@@ -231,15 +255,16 @@ impl Meeting<'_> {
     /// Rules 5 and 6.
     fn follows(&self) -> Option<Outcome> {
         for side in [Side::First, Side::Second] {
-            let (_, base) = effective(self.of(side));
-            let (current, other_base) = effective(self.of(side.other()));
+            let (_, base) = self.effective(self.of(side));
+            let (current, other_base) = self.effective(self.of(side.other()));
             if base.is_some() && base == current {
                 // The other went on as well: rule 5 ends in a split brain.
-                return Some(if other_base.is_none() { self.delta(side) } else { self.split() });
+                let parted = other_base.is_some() && !self.lacks(LeftOut::BaseHolderSplits);
+                return Some(if parted { self.split() } else { self.delta(side) });
             }
         }
         for side in [Side::First, Side::Second] {
-            let (current, _) = effective(self.of(side.other()));
+            let (current, _) = self.effective(self.of(side.other()));
             if current.is_some_and(|current| self.of(side).lineage.history.contains(&current)) {
                 return Some(self.full(side, false));
             }
@@ -249,9 +274,9 @@ impl Meeting<'_> {
 
     /// Rules 7 and 8.
     fn parted(&self) -> Outcome {
-        let (current, base) = effective(self.first);
+        let (current, base) = self.effective(self.first);
         let ids = current.into_iter().chain(base).chain(self.first.lineage.history.iter().copied());
-        if ids.into_iter().any(|id| knows(self.second, id)) {
+        if ids.into_iter().any(|id| self.knows(self.second, id)) {
             return self.split();
         }
         Outcome::Person(Question::Strangers)
@@ -271,7 +296,9 @@ impl Meeting<'_> {
             (false, true) => false,
             (true, true) if a.forced != b.forced => a.forced,
             (true, true) => a.prim_of_base,
-            (false, false) if wrote == (false, false) => a.prim_of_base,
+            (false, false) if wrote == (false, false) && !self.lacks(LeftOut::PrimaryOfBaseStays) => {
+                a.prim_of_base
+            }
             (false, false) if wrote.0 != wrote.1 => wrote.0,
             (false, false) => return Outcome::Person(Question::SplitBrain(before)),
         };
@@ -306,7 +333,7 @@ impl Meeting<'_> {
             Copy::Unexamined | Copy::Unknown | Copy::Edited => false,
         };
         let settled_base = view.lineage.base.is_some() && view.lineage.settled;
-        let equals = effective(self.first).0 == effective(self.second).0 && !settled_base;
+        let equals = self.effective(self.first).0 == self.effective(self.second).0 && !settled_base;
         if !trusted || (view.outdated && !equals) {
             return Outcome::Person(Question::NoGoodCopy);
         }

@@ -64,7 +64,11 @@ impl Failover {
                 format!("this node was paused for {gap:?}: its rights must be confirmed again"),
             );
         }
+        let ticket = self.rights.ticket;
         self.rights.lose();
+        if self.lacks(LeftOut::RightsReturnByRoundTrip) {
+            self.rights.ticket = ticket;
+        }
     }
 
     /// A round trip through the live session confirms the rights again.
@@ -77,11 +81,12 @@ impl Failover {
         if !live || peer.grant != Some(mine) {
             return false;
         }
+        let early = self.lacks(LeftOut::GrantAfterPairing);
         let promote = self.mode == Mode::Second
             && paired
             && self.hard.consistent
             && !self.hard.outdated
-            && peer.mode == Mode::Primary;
+            && (peer.mode == Mode::Primary || early);
         let changed = !self.rights.alone || (promote && !self.rights.promote);
         self.rights.alone = true;
         self.rights.promote |= promote;
@@ -95,7 +100,8 @@ impl Failover {
         let complete = match self.mode {
             Mode::Primary => session.paired,
             Mode::Target | Mode::Second => true,
-            Mode::Stopped | Mode::Waiting | Mode::Candidate | Mode::Alone => false,
+            Mode::Alone => self.lacks(LeftOut::GrantAfterPairing),
+            Mode::Stopped | Mode::Waiting | Mode::Candidate => false,
         };
         complete.then_some(wish)
     }

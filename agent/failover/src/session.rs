@@ -9,7 +9,7 @@ use crate::failover::Failover;
 use crate::hard::Role;
 use crate::left_out::LeftOut;
 use crate::lineage::{HISTORY_LIMIT, Lineage, LineageId};
-use crate::meeting::{Outcome, meet};
+use crate::meeting::{Outcome, meet_without};
 use crate::posture::Posture;
 use crate::settle::{Arbiter, Cause};
 use crate::timer::Timer;
@@ -72,7 +72,7 @@ impl Failover {
             Side::First => (&own, peer),
             Side::Second => (peer, &own),
         };
-        meet(first, second, self.config.split_brain)
+        meet_without(first, second, self.config.split_brain, self.config.left_out)
     }
 
     /// This node can begin a session.
@@ -176,7 +176,8 @@ impl Failover {
         // What the target gives up is abandoned from here on: an arbiter's record that names it may be replaced.
         let lineage = &peer.lineage;
         let history = lineage.current.into_iter().chain(lineage.base).chain(lineage.history.iter().copied());
-        let (history, term) = (history.collect(), peer.term);
+        let forgets = self.lacks(LeftOut::AbandonedIsRemembered);
+        let (history, term) = (history.filter(|_| !forgets).collect(), peer.term);
         self.accept(entered, history, term);
         true
     }
@@ -393,7 +394,8 @@ impl Failover {
         let Some(session) = &self.session else { return false };
         let Some(current) = peer.lineage.current else { return false };
         if session.paired {
-            if peer.paired != Some(session.id) || peer.mode != Mode::Primary {
+            let early = self.lacks(LeftOut::GrantAfterPairing);
+            if !early && (peer.paired != Some(session.id) || peer.mode != Mode::Primary) {
                 return false;
             }
             self.mode = Mode::Second;
@@ -425,10 +427,13 @@ impl Failover {
         if self.hard.lineage.current != Some(current) {
             self.hard.marker_before = self.hard.lineage.current.or(self.hard.marker_before);
         }
-        self.hard.lineage = Lineage { current: Some(current), history, ..Lineage::default() };
         self.hard.consistent = true;
         self.hard.outdated = false;
         self.hard.target = false;
+        if self.lacks(LeftOut::PairingInOneWrite) {
+            self.persist();
+        }
+        self.hard.lineage = Lineage { current: Some(current), history, ..Lineage::default() };
         self.hard.role = Role::Secondary;
         self.hard.term = term;
         self.hard.boot_id = self.config.boot_id;

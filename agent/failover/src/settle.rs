@@ -329,10 +329,10 @@ impl Failover {
             && self.session.is_none()
             && self.leaving.is_none()
             && fenced.session.is_some()
-            && fenced.session == self.last_session
+            && (fenced.session == self.last_session || self.lacks(LeftOut::FenceNamesSession))
             && Some(fenced.lineage) == base
-            && peer.lineage.base.is_none()
-            && peer.lineage.current == base
+            && (peer.lineage.base.is_none() && peer.lineage.current == base
+                || self.lacks(LeftOut::FencedHoldsNoBase))
     }
 
     // Arbiters.

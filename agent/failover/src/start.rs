@@ -354,7 +354,15 @@ impl Failover {
             self.timers.set(Timer::StartWait, self.start_wait_ends());
         }
         let favourable = self.peer_cannot_be_newer();
-        match (self.hard.lineage.base.is_some(), self.hard.lineage.settled) {
+        let settled = self.hard.lineage.settled || self.lacks(LeftOut::UnsettledDoesNotStart);
+        // A lineage that was never settled counts as its base, here as at a meeting.
+        let held = self.hard.lineage.base.is_some() && settled;
+        if !held && waited && favourable && self.peer_is_asleep() {
+            self.record(false, format!("{} cannot take part: it is asked to stand back", self.config.peer));
+            self.begin_alone(Mode::Candidate, Cause::Demand);
+            return true;
+        }
+        match (self.hard.lineage.base.is_some(), settled) {
             (true, true) => {
                 let stopped = favourable && self.present().is_some_and(|peer| peer.mode == Mode::Stopped);
                 let lonely = waited && self.present().is_none();
@@ -380,21 +388,13 @@ impl Failover {
                 }
                 lonely && self.ask_arbiter()
             }
-            (false, _) => {
-                let asleep = self
-                    .present()
-                    .is_some_and(|peer| !peer.meetable && !peer.serving && !peer.lineage.settled);
-                if waited && favourable && asleep {
-                    self.record(
-                        false,
-                        format!("{} cannot take part: it is asked to stand back", self.config.peer),
-                    );
-                    self.begin_alone(Mode::Candidate, Cause::Demand);
-                    return true;
-                }
-                waited && self.present().is_none() && self.start_stale()
-            }
+            (false, _) => waited && self.present().is_none() && self.start_stale(),
         }
+    }
+
+    /// The peer is there and cannot serve.
+    fn peer_is_asleep(&self) -> bool {
+        self.present().is_some_and(|peer| !peer.meetable && !peer.serving && !peer.lineage.settled)
     }
 
     fn start_wait_ends(&self) -> crate::time::Time {

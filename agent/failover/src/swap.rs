@@ -5,6 +5,7 @@ use crate::action::ReplicatorCommand;
 use crate::config::DefaultPrimary;
 use crate::failover::Failover;
 use crate::hard::Role;
+use crate::left_out::LeftOut;
 use crate::posture::Posture;
 use crate::start::Goal;
 use crate::timer::Timer;
@@ -94,7 +95,7 @@ impl Failover {
         self.persist();
         self.mode = Mode::Second;
         // It holds every acknowledged operation, and keeps the right to promote should the other one die now.
-        self.rights.promote = true;
+        self.rights.promote = !self.lacks(LeftOut::OffererKeepsRight);
         self.offer = Some(id);
         self.turn(Role::Secondary);
         self.timers.set(Timer::Offer, self.now + self.config.timeout * 2);
@@ -114,7 +115,7 @@ impl Failover {
             || self.mode != Mode::Second
             || self.closing.is_some()
             || !good
-            || self.raw_silence(9)
+            || (self.raw_silence(9) && !self.lacks(LeftOut::OfferEndsWithSilence))
         {
             return false;
         }

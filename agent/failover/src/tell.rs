@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::failover::Failover;
+use crate::left_out::LeftOut;
 use crate::lineage::Lineage;
 use crate::view::{Copy, Entered, Fenced, Mode, SessionId, View};
 
@@ -86,8 +87,10 @@ impl Failover {
             && self.leaving.is_none()
             && self.retired
             && !self.rights.promote;
-        let lineage = self.hard.lineage.current?;
-        (idle && self.started && self.hard.lineage.base.is_none() && self.last_session.is_some())
+        let held = self.hard.lineage.base.filter(|_| self.lacks(LeftOut::FencedHoldsNoBase));
+        let lineage = held.or(self.hard.lineage.current)?;
+        let none = self.hard.lineage.base.is_none() || held.is_some();
+        (idle && self.started && none && self.last_session.is_some())
             .then_some(Fenced { session: self.last_session, lineage })
     }
 

@@ -12,16 +12,13 @@
     reason = "in a test a wrong assumption is a failed test"
 )]
 
-#[path = "world/world.rs"]
-mod world;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use safe_failover::action::{Phase, State};
 use safe_failover::config::ArbiterKind;
 use safe_failover::event::Command;
-use world::{Chance, Happening, World};
+use safe_failover::world::{Chance, Happening, World};
 
 /// A procedure to be disturbed: the world just before it, and how long it is watched.
 struct Story {
@@ -133,7 +130,7 @@ fn repair(world: &mut World) {
 fn finish(mut world: World, fault: Fault) -> Result<(), String> {
     world.verbose = std::env::var_os("SAFED_TRACE").is_some();
     let outcome = conclude(&mut world, fault);
-    outcome.map_err(|why| if world.verbose { format!("{why}\n{}", world.trace.join("\n")) } else { why })
+    outcome.map_err(|why| if world.verbose { format!("{why}\n{}", lines(&world.trace)) } else { why })
 }
 
 fn conclude(world: &mut World, fault: Fault) -> Result<(), String> {
@@ -194,6 +191,7 @@ fn empty(lock: bool) -> World {
         twice: 0,
         late: 0,
         mid_batch: 0,
+        none: false,
     };
     let mut world = World::new(1, 1, chance, |config| {
         config.start_wait = Duration::from_secs(6);
@@ -348,4 +346,8 @@ fn every_fault_at_every_step() {
     println!("{} forks", forks.load(Ordering::Relaxed));
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn lines(trace: &[safe_failover::world::Noted]) -> String {
+    trace.iter().map(|noted| format!("{noted}\n")).collect()
 }

@@ -10,9 +10,6 @@
     reason = "in a test a wrong assumption is a failed test"
 )]
 
-#[path = "world/world.rs"]
-mod world;
-
 use std::time::Duration;
 
 use safe_failover::action::{Action, ReplicatorCommand};
@@ -20,8 +17,8 @@ use safe_failover::event::{Event, ReplicatorEvent};
 use safe_failover::hard::{HardState, Role};
 use safe_failover::lineage::{Lineage, LineageId};
 use safe_failover::view::{Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
+use safe_failover::world::{Chance, World};
 use safe_failover::{Failover, Time};
-use world::{Chance, World};
 
 /// A core, what its peer last said, and time.
 struct Bench {
@@ -40,6 +37,7 @@ impl Bench {
             twice: 0,
             late: 0,
             mid_batch: 0,
+            none: false,
         };
         let mut world = World::new(1, 1, chance, |_| {});
         world.boot(0, true);

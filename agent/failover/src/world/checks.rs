@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use safe_failover::config::ArbiterKind;
-use safe_failover::view::View;
+use crate::config::ArbiterKind;
+use crate::view::View;
 
-use super::World;
 use super::host::Writes;
+use super::{Happening, World};
 
 /// Knows what was promised to the application.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,9 @@ pub struct Oracle {
     /// All that ever was acknowledged.
     pub count: u32,
     used: u32,
+    /// Numbers of writes are used again.
+    pub reuses: bool,
+    live: Writes,
     /// Both nodes may have gone on: every lan was cut without a lock arbiter, or a person forced it. Until both copies
     /// are equal again.
     pub excused: bool,
@@ -27,9 +30,21 @@ pub struct Oracle {
 /// How long a host that woke up may still look as if it served.
 const GRACE: Duration = Duration::from_millis(100);
 
+impl std::hash::Hash for Oracle {
+    /// Not how many there were.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.acked, self.live, self.excused, self.forced).hash(state);
+    }
+}
+
 impl Oracle {
     /// The next object to write; none: enough.
     pub fn next_write(&mut self) -> Option<Writes> {
+        if self.reuses {
+            let bit = 1 << (!self.live).trailing_zeros();
+            self.live |= bit;
+            return Some(bit);
+        }
         if self.used >= 120 {
             return None;
         }
@@ -43,6 +58,27 @@ impl Oracle {
 }
 
 impl World {
+    /// Writes that are safe on both disks, and that nobody remembers as different, are as good as never made.
+    pub fn reuse_writes(&mut self) {
+        let busy = |host: &super::host::Host| {
+            let disk = &host.disk;
+            let ops = host.replicator.iter().flat_map(|replicator| &replicator.ops);
+            let ops: Writes = ops.map(|op| op.bit).fold(0, |all, bit| all | bit);
+            disk.since | disk.known | disk.dirty | ops | (disk.data ^ disk.synced)
+        };
+        if self.queue.values().any(|what| matches!(what, Happening::Stream { .. })) {
+            return;
+        }
+        let [a, b] = &self.hosts;
+        let done = self.oracle.live & !(busy(a) | busy(b) | (a.disk.data ^ b.disk.data));
+        for host in &mut self.hosts {
+            host.disk.data &= !done;
+            host.disk.synced &= !done;
+        }
+        self.oracle.acked &= !done;
+        self.oracle.live &= !done;
+    }
+
     pub fn lock(&self) -> bool {
         self.hosts[0].config.arbiter == ArbiterKind::Lock
     }

@@ -1,13 +1,8 @@
 //! Two hosts in a box with virtual time: a network of lans, replicators with abstract data, scripts, an arbiter.
 //!
 //! Everything that happens is one entry of a queue ordered by time; chance comes from one seed. The same world serves
-//! scenario files (no chance) and the simulation.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "support of two test programs that use different parts"
-)]
+//! stories, the simulation, and the search through all states.
+#![allow(missing_docs, reason = "a model for proofs: its parts are named for what they stand for")]
 
 pub mod arbiter;
 pub mod checks;
@@ -20,10 +15,10 @@ pub mod shell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use safe_failover::action::ReplicatorCommand;
-use safe_failover::config::Side;
-use safe_failover::event::{ArbiterEvent, ReplicatorEvent};
-use safe_failover::{Config, Event, Time};
+use crate::action::ReplicatorCommand;
+use crate::config::Side;
+use crate::event::{ArbiterEvent, ReplicatorEvent};
+use crate::{Config, Event, Time};
 
 use arbiter::{Request, Witness};
 use checks::Oracle;
@@ -32,7 +27,7 @@ use network::{Lan, Packet, StreamMessage};
 use random::Random;
 
 /// One thing that will happen.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Happening {
     ToAgent {
         host: usize,
@@ -53,7 +48,7 @@ pub enum Happening {
     Written {
         host: usize,
         life: u64,
-        hard: Box<safe_failover::HardState>,
+        hard: Box<crate::HardState>,
     },
     Tick {
         host: usize,
@@ -79,7 +74,7 @@ pub enum Happening {
     Copy {
         source: usize,
         life: u64,
-        session: safe_failover::view::SessionId,
+        session: crate::view::SessionId,
         last: bool,
     },
     UnmountDeadline {
@@ -104,6 +99,8 @@ pub enum Happening {
     Return {
         host: usize,
     },
+    /// A fault ends that an explorer began.
+    Repair(u8),
 }
 
 /// How much chance there is.
@@ -119,8 +116,39 @@ pub struct Chance {
     pub late: u64,
     /// In ten thousand: a host dies or freezes between two actions of a batch.
     pub mid_batch: u64,
+    /// None at all: every delay is the longest, what power took is all that it could take, and writes that are safe
+    /// everywhere are used again, so that a world comes back to where it was.
+    pub none: bool,
 }
 
+impl Chance {
+    /// Constant delays, nothing lost.
+    pub const fn without(delay: Duration) -> Self {
+        Self { local: delay, packet: delay, loss: 0, twice: 0, late: 0, mid_batch: 0, none: true }
+    }
+}
+
+/// Something to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    pub at: Time,
+    /// Whose decision; none: a detail, told as it is.
+    pub node: Option<String>,
+    /// Needs a person's attention.
+    pub alarm: bool,
+    pub text: String,
+}
+
+impl std::fmt::Display for Noted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "  {node}: {}{}", if self.alarm { "! " } else { "" }, self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// Two hosts and everything between them.
 #[derive(Clone)]
 pub struct World {
     pub now: Time,
@@ -130,7 +158,7 @@ pub struct World {
     pub chance: Chance,
     pub witness: Witness,
     pub oracle: Oracle,
-    pub trace: Vec<String>,
+    pub trace: Vec<Noted>,
     pub verbose: bool,
     /// Records of decisions go into the trace.
     pub records: bool,
@@ -144,6 +172,10 @@ pub struct World {
     asleep: Vec<Happening>,
     /// Happenings at the present instant: too many, and something turns in circles.
     circles: u32,
+    /// Raised with everything that is done, as opposed to time that passes.
+    pub deeds: u64,
+    /// Faults whose time is over, for who explores.
+    pub repaired: Vec<u8>,
 }
 
 impl World {
@@ -154,7 +186,7 @@ impl World {
             Host::new(config)
         };
         let mut world = Self {
-            now: Time(1_000_000_000),
+            now: Time(if chance.none { 1_000_000_000_000 } else { 1_000_000_000 }),
             hosts: [host(Side::First), host(Side::Second)],
             lans: (0..lans).map(|_| Lan::default()).collect(),
             random: Random(seed),
@@ -170,6 +202,8 @@ impl World {
             sequence: 0,
             asleep: Vec::new(),
             circles: 0,
+            deeds: 0,
+            repaired: Vec::new(),
         };
         world.after(Duration::from_millis(50), Happening::Pump);
         world
@@ -191,6 +225,9 @@ impl World {
     }
 
     pub fn upto(&mut self, longest: Duration) -> Duration {
+        if self.chance.none {
+            return longest;
+        }
         let micros = u64::try_from(longest.as_micros()).unwrap_or(1);
         Duration::from_micros(1 + self.random.below(micros))
     }
@@ -199,8 +236,14 @@ impl World {
         if self.verbose {
             let name = &self.hosts[host].config.node;
             let at = self.now.0 as f64 / 1e9 - 1.0;
-            self.trace.push(format!("{at:9.4} {name} {text}"));
+            let text = format!("{at:9.4} {name} {text}");
+            self.tell(text);
         }
+    }
+
+    /// Something to read that is no decision.
+    pub fn tell(&mut self, text: String) {
+        self.trace.push(Noted { at: self.now, node: None, alarm: false, text });
     }
 
     /// Lets time pass; stops at a broken invariant.
@@ -241,6 +284,47 @@ impl World {
         Ok(true)
     }
 
+    /// What happens next, if it is a packet that would say something new.
+    pub fn next_packet(&self) -> Option<&Packet> {
+        match self.queue.first_key_value() {
+            Some((_, Happening::Packet { to, packet })) => {
+                let serial = packet.view.as_ref().map_or(0, |view| view.serial);
+                let new = packet.stand_in || (packet.life, serial) > self.hosts[*to].seen;
+                new.then_some(packet)
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// What happens next is that the arbiter's record is swapped.
+    pub fn next_swap(&self) -> bool {
+        let next = self.queue.first_key_value();
+        next.is_some_and(|(_, what)| matches!(what, Happening::Arbiter { request: Request::Swap { .. }, .. }))
+    }
+
+    /// Faults that have not ended.
+    pub fn pending_repairs(&self) -> usize {
+        self.queue.values().filter(|what| matches!(what, Happening::Repair(_))).count()
+    }
+
+    /// Takes away what would happen next.
+    pub fn take_next(&mut self) -> Option<Happening> {
+        self.queue.pop_first().map(|(_, what)| what)
+    }
+
+    /// Everything that decides what can happen, but for names, and for when now is.
+    pub fn fingerprint(&self, state: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        self.hosts.hash(state);
+        self.lans.hash(state);
+        self.witness.hash(state);
+        self.oracle.hash(state);
+        (self.stream_cut, self.write_every, &self.asleep).hash(state);
+        for ((at, _), what) in &self.queue {
+            (Time(*at), what).hash(state);
+        }
+    }
+
     /// The host that must be awake for this to happen.
     fn place(what: &Happening) -> Option<usize> {
         match what {
@@ -257,7 +341,11 @@ impl World {
             | Happening::Packet { to: host, .. }
             | Happening::Stream { to: host, .. }
             | Happening::Copy { source: host, .. } => Some(*host),
-            Happening::Pump | Happening::Arbiter { .. } | Happening::Epoch | Happening::Return { .. } => None,
+            Happening::Pump
+            | Happening::Arbiter { .. }
+            | Happening::Epoch
+            | Happening::Return { .. }
+            | Happening::Repair(_) => None,
         }
     }
 
@@ -307,6 +395,7 @@ impl World {
             }
             Happening::Write { host } => self.application_writes(host),
             Happening::Epoch => self.close_epoch(),
+            Happening::Repair(fault) => self.repaired.push(fault),
             Happening::Return { host } => {
                 self.thaw(host);
                 self.boot(host, true);
@@ -358,7 +447,7 @@ impl World {
         }
         self.crash(host);
         self.note(host, "lost its page cache");
-        let kept = self.random.bits();
+        let kept = if self.chance.none { 0 } else { self.random.bits() };
         let machine = &mut self.hosts[host];
         machine.boot += 1;
         let disk = &mut machine.disk;
@@ -434,7 +523,7 @@ impl World {
     }
 
     fn start_agent_of_dead(&mut self, host: usize) {
-        let start = self.hosts[host].disk.hard.desired == safe_failover::hard::Desired::Started;
+        let start = self.hosts[host].disk.hard.desired == crate::hard::Desired::Started;
         self.start_agent(host, start);
     }
 

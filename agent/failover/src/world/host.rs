@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
-use safe_failover::action::ScriptRun;
-use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
-use safe_failover::hard::Role;
-use safe_failover::lineage::LineageId;
-use safe_failover::view::{Copy, Plan, SessionId, View};
-use safe_failover::{Action, Config, Failover, HardState, Time};
+use crate::action::ScriptRun;
+use crate::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
+use crate::hard::Role;
+use crate::lineage::LineageId;
+use crate::view::{Copy, Plan, SessionId, View};
+use crate::{Action, Config, Failover, HardState, Time};
 
 /// Written objects, one bit each.
 pub type Writes = u128;
 
 /// The agent process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Agent {
     pub core: Failover,
     /// What every heartbeat says.
@@ -32,7 +32,7 @@ pub struct Agent {
 }
 
 /// One operation of the application that has not been answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Op {
     pub bit: Writes,
     pub sent: Option<SessionId>,
@@ -41,7 +41,7 @@ pub struct Op {
 }
 
 /// The replicator's part of a session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Stream {
     pub id: SessionId,
     pub role: Role,
@@ -53,7 +53,7 @@ pub struct Stream {
 }
 
 /// The replicator process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Replicator {
     pub mounted: bool,
     pub settled: Option<LineageId>,
@@ -86,7 +86,7 @@ impl Replicator {
 }
 
 /// What survives every process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Disk {
     pub hard: HardState,
     pub marker: Option<LineageId>,
@@ -109,7 +109,7 @@ pub struct Disk {
     pub failed: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Host {
     pub config: Config,
     pub up: bool,

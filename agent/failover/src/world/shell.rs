@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use safe_failover::action::{ReplicatorCommand, Script, ScriptRun};
-use safe_failover::event::{Adopted, Command, ReplicatorEvent};
-use safe_failover::{Action, Event, Failover, Time};
+use crate::action::{ReplicatorCommand, Script, ScriptRun};
+use crate::event::{Adopted, Command, ReplicatorEvent};
+use crate::{Action, Event, Failover, Time};
 
 use super::arbiter::Request;
 use super::host::Agent;
-use super::{Happening, World};
+use super::{Happening, Noted, World};
 
 impl World {
     pub fn start_agent(&mut self, host: usize, start: bool) {
@@ -71,22 +71,7 @@ impl World {
         let now = self.now;
         let wall = (now.0 / 1_000_000_000 + 1_700_000_000).saturating_sub(self.hosts[host].clock_back);
         if self.verbose {
-            match &event {
-                Event::Peer(view) => {
-                    let text = format!(
-                        "<- {:?} meetable {} entered {:?}",
-                        view.mode,
-                        view.meetable,
-                        view.entered.map(|e| e.plan)
-                    );
-                    self.note(host, &text);
-                }
-                Event::Heard | Event::Tick | Event::Echoed(_) | Event::Persisted { .. } => {}
-                event => {
-                    let text = format!("<- {event:?}");
-                    self.note(host, &text);
-                }
-            }
+            self.note_event(host, &event);
         }
         let Some(agent) = &mut self.hosts[host].agent else { return };
         agent.core.wall_clock(wall);
@@ -151,11 +136,12 @@ impl World {
     }
 
     /// Hard state is on disk: what follows it goes on.
-    pub fn written(&mut self, host: usize, life: u64, hard: safe_failover::HardState) {
+    pub fn written(&mut self, host: usize, life: u64, hard: crate::HardState) {
         if self.hosts[host].agent_life != life {
             return;
         }
         let serial = hard.serial;
+        self.deeds += 1;
         self.hosts[host].disk.hard = hard;
         if let Some(agent) = &mut self.hosts[host].agent {
             agent.writing = false;
@@ -181,22 +167,35 @@ impl World {
         self.after(back, Happening::Return { host });
     }
 
-    fn execute(&mut self, host: usize, action: Action) {
-        let life = self.hosts[host].agent_life;
-        match &action {
-            Action::Tell(_) | Action::Persist(_) => {}
-            Action::Record(record) => {
-                if self.records {
-                    let name = &self.hosts[host].config.node;
-                    let alarm = if record.alarm { "! " } else { "" };
-                    self.trace.push(format!("  {name}: {alarm}{}", record.text));
-                }
-            }
-            action => {
-                let text = format!("-> {action:?}");
-                self.note(host, &text);
-            }
+    fn note_event(&mut self, host: usize, event: &Event) {
+        let often = matches!(event, Event::Heard | Event::Tick | Event::Echoed(_) | Event::Persisted { .. });
+        if let Event::Peer(view) = event {
+            let entered = view.entered.map(|entered| entered.plan);
+            let text = format!("<- {:?} meetable {} entered {entered:?}", view.mode, view.meetable);
+            self.note(host, &text);
+        } else if !often {
+            self.note(host, &format!("<- {event:?}"));
         }
+    }
+
+    fn note_action(&mut self, host: usize, action: &Action) {
+        if let Action::Record(record) = action {
+            if self.records {
+                let node = Some(self.hosts[host].config.node.clone());
+                let (alarm, text) = (record.alarm, record.text.clone());
+                self.trace.push(Noted { at: self.now, node, alarm, text });
+            }
+        } else if self.verbose && !matches!(action, Action::Tell(_) | Action::Persist(_)) {
+            self.note(host, &format!("-> {action:?}"));
+        }
+    }
+
+    fn execute(&mut self, host: usize, action: Action) {
+        let idle =
+            matches!(action, Action::Record(_) | Action::Answer(..) | Action::Script(_) | Action::Persist(_));
+        self.deeds += u64::from(!idle);
+        let life = self.hosts[host].agent_life;
+        self.note_action(host, &action);
         match action {
             Action::Persist(hard) => {
                 let fails = self.hosts[host].persist_fails;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use safe_failover::Time;
-use safe_failover::action::ReplicatorCommand;
-use safe_failover::event::ReplicatorEvent;
-use safe_failover::hard::Role;
-use safe_failover::lineage::LineageId;
-use safe_failover::view::{Copy, Plan, SessionId};
+use crate::Time;
+use crate::action::ReplicatorCommand;
+use crate::event::ReplicatorEvent;
+use crate::hard::Role;
+use crate::left_out::LeftOut;
+use crate::lineage::LineageId;
+use crate::view::{Copy, Plan, SessionId};
 
 use super::host::{Op, Replicator, Stream, Writes};
 use super::network::StreamMessage;
@@ -38,6 +39,7 @@ impl World {
         if self.hosts[host].replicator.is_none() {
             return;
         }
+        self.deeds += 1;
         match command {
             ReplicatorCommand::Start { accept } => self.examine(host, &accept),
             ReplicatorCommand::OpenJournal(lineage) => self.open_journal(host, lineage),
@@ -207,7 +209,9 @@ impl World {
         let (Some(gone), Some(replicator)) = (machine.agent_gone, &machine.replicator) else { return };
         let silent = self.now.since(replicator.contact()) >= machine.config.timeout * 9 / 10;
         let late = self.now.since(gone) >= machine.config.agent_timeout;
-        let silent = silent || replicator.overslept;
+        let silent =
+            (silent || replicator.overslept) && !machine.config.lacks(LeftOut::AgentlessFencesInSilence);
+        let late = late && !machine.config.lacks(LeftOut::AgentlessFencesInTime);
         if replicator.fenced {
             // By the agent's order: it may have died before it did the rest.
             self.hosts[host].application = false;
@@ -218,6 +222,7 @@ impl World {
             return;
         }
         self.note(host, "replicator fences itself");
+        self.deeds += 1;
         self.fence_now(host);
         self.edit(host, |replicator| {
             replicator.stream = None;
@@ -285,6 +290,7 @@ impl World {
                     }
                 }
                 let delay = self.upto(self.chance.packet);
+                self.deeds += 1;
                 let done = !self.hosts[host].disk.known;
                 let message = StreamMessage::Op { session: stream.id, bit: op.bit, sent: now, done };
                 if self.path() {
@@ -292,7 +298,8 @@ impl World {
                 }
                 return;
             }
-            let fresh = now.since(stream.contact) < timeout * 9 / 10;
+            let fresh = now.since(stream.contact) < timeout * 9 / 10
+                || machine.config.lacks(LeftOut::ReplyNeedsContact);
             if op.acked == Some(stream.id) && (fresh || replicator.settled.is_some()) {
                 self.reply(host, op.bit, false);
             }
@@ -307,6 +314,7 @@ impl World {
     }
 
     fn reply(&mut self, host: usize, bit: Writes, alone: bool) {
+        self.deeds += 1;
         let machine = &mut self.hosts[host];
         machine.disk.data |= bit;
         if !alone {
@@ -356,7 +364,8 @@ impl World {
                 self.lose_stream(host, id);
             }
         }
-        self.after(Duration::from_millis(50), Happening::Pump);
+        let pause = if self.chance.none { 100 } else { 50 };
+        self.after(Duration::from_millis(pause), Happening::Pump);
     }
 
     fn stream_of(&self, host: usize) -> Option<SessionId> {
@@ -373,6 +382,7 @@ impl World {
     }
 
     fn lose_stream(&mut self, host: usize, id: SessionId) {
+        self.deeds += 1;
         self.drop_stream(host, id);
         self.report(host, ReplicatorEvent::SessionLost(id));
     }
@@ -404,7 +414,13 @@ impl World {
         if done.is_some_and(|stream| stream.copied) {
             return;
         }
-        let some = if last { Writes::MAX } else { self.random.bits() };
+        let some = match (last, self.chance.none) {
+            (true, _) => Writes::MAX,
+            // Every other one.
+            (false, true) => 0x5555_5555_5555_5555_5555_5555_5555_5555,
+            (false, false) => self.random.bits(),
+        };
+        self.deeds += 1;
         let changed = self.repair(source, target, some);
         if !last {
             return;
@@ -472,7 +488,12 @@ impl World {
                 host.disk.rebooted = false;
             }
         }
-        let delay = self.upto(Duration::from_secs(4));
+        if self.chance.none {
+            self.reuse_writes();
+        }
+        // Without chance as often as the application writes, so that a pair at rest comes back to where it was.
+        let longest = if self.chance.none { Duration::from_millis(600) } else { Duration::from_secs(4) };
+        let delay = self.upto(longest);
         self.after(delay, Happening::Epoch);
     }
 }

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use safe_failover::hard::Role;
-use safe_failover::view::{SessionId, View};
-use safe_failover::{Event, Time};
+use crate::hard::Role;
+use crate::view::{SessionId, View};
+use crate::{Event, Time};
 
 use super::host::Writes;
 use super::{Happening, World};
 
 /// One lan: each direction may be cut.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Lan {
     /// Packets of this host do not arrive.
     pub cut: [bool; 2],
 }
 
 /// One heartbeat.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Packet {
     pub from: usize,
     /// Life of the sending agent.
@@ -31,7 +31,7 @@ pub struct Packet {
 }
 
 /// What travels between replicators.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum StreamMessage {
     /// `done`: what is on both nodes by now.
     Op { session: SessionId, bit: Writes, sent: Time, done: Writes },

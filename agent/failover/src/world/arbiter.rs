@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use safe_failover::Event;
-use safe_failover::event::ArbiterEvent;
-use safe_failover::lineage::LineageId;
+use crate::Event;
+use crate::event::ArbiterEvent;
+use crate::left_out::LeftOut;
+use crate::lineage::LineageId;
 
 use super::{Happening, World};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Request {
     Read,
     Swap { expect: Option<LineageId>, new: LineageId },
@@ -16,10 +17,12 @@ pub enum Request {
 }
 
 /// The record, and who can reach it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Witness {
     pub record: Option<LineageId>,
     pub unreachable: [bool; 2],
+    /// It sets the record as this host asks, which does not hear of it.
+    pub unheard: [bool; 2],
 }
 
 impl World {
@@ -36,17 +39,20 @@ impl World {
     }
 
     pub fn arbitrate(&mut self, host: usize, life: u64, request: Request) {
+        self.deeds += 1;
         let delay = self.upto(self.chance.packet);
         if matches!(request, Request::Reachable) {
             let reachable = !self.witness.unreachable[host];
             self.after(delay, Happening::ToAgent { host, life, event: Event::Reachable(reachable) });
             return;
         }
+        let swap = matches!(request, Request::Swap { .. });
+        let blind = self.hosts[host].config.lacks(LeftOut::RecordIsCompared);
         let answer = if self.witness.unreachable[host] {
             ArbiterEvent::Unreachable
         } else {
             match request {
-                Request::Swap { expect, new } if expect == self.witness.record => {
+                Request::Swap { expect, new } if expect == self.witness.record || blind => {
                     self.witness.record = Some(new);
                     self.note(host, &format!("record: {new}"));
                     ArbiterEvent::Swapped(new)
@@ -55,7 +61,7 @@ impl World {
                 Request::Read | Request::Reachable => ArbiterEvent::Value(self.witness.record),
             }
         };
-        if self.random.percent(self.chance.loss) {
+        if (swap && self.witness.unheard[host]) || self.random.percent(self.chance.loss) {
             return;
         }
         self.after(delay, Happening::ArbiterAnswer { host, life, answer });
