@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -18,9 +19,11 @@ use safe_replication::op::{Number, ObjectId, Op};
 use safe_replication::order::{Order, Ticket};
 
 use crate::backing::{Backing, errno};
-use crate::carry::{Objects as _, carry_out};
-use crate::change::{changes, places};
+use crate::carry::{Objects as _, carry_out, sync_all};
+use crate::change::{changes, places, recorded};
 use crate::crash;
+use crate::epoch::Entered;
+use crate::epoch::closing::Closing;
 use crate::knowledge::Knowledge;
 use crate::linux::handle::magic_path;
 use crate::node::Nodes;
@@ -62,6 +65,8 @@ struct Shared {
     answerer: Answerer,
     stopwatch: Arc<Stopwatch>,
     on_step: Box<dyn Fn() + Send + Sync>,
+    /// In step: what is carried out is recorded. Before, the source knows what this copy has.
+    records: AtomicBool,
 }
 
 /// The workers of one session.
@@ -83,6 +88,7 @@ impl Applier {
         stopwatch: Arc<Stopwatch>,
         on_step: Box<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<Self> {
+        let session_in_step = session.in_step.load(Ordering::Acquire);
         let shared = Arc::new(Shared {
             inner: Mutex::default(),
             changed: Condvar::new(),
@@ -92,6 +98,7 @@ impl Applier {
             reports,
             answerer: Answerer::default(),
             stopwatch,
+            records: AtomicBool::new(session_in_step),
             on_step,
         });
         let mut applier = Self { shared, workers: Vec::new() };
@@ -109,8 +116,34 @@ impl Applier {
     /// # Errors
     /// The primary sends more than it may.
     pub fn operation(&self, number: Number, watermark: Number, op: Op) -> Result<(), &'static str> {
+        if let Op::SyncAll { in_step, epoch } = op {
+            if epoch != 0 {
+                return self.close_epoch(number, watermark, epoch);
+            }
+            self.shared.records.fetch_or(in_step, Ordering::AcqRel);
+        }
         let keys = op.keys();
         self.shared.enter(keys.as_slice(), Job::Operation(number, op), Some(watermark))
+    }
+
+    /// An epoch is closed beside the workers: a sync may take long, and a session need not wait for it to end.
+    fn close_epoch(&self, number: Number, watermark: Number, epoch: u64) -> Result<(), &'static str> {
+        let seeds: Vec<Change> = {
+            let mut inner = self.shared.inner.lock();
+            self.shared.prune(&mut inner, watermark);
+            inner.uncertain.values().flatten().cloned().collect()
+        };
+        let own = Arc::clone(&self.shared);
+        let closing = own.knowledge.epochs.asked_to_close(epoch, &seeds);
+        let work = move || {
+            let result = closing.map_err(errno).and_then(|closing| own.sync_epoch(closing));
+            own.session.tell(frame::Kind::Result(wire::answer(
+                number,
+                result.map(|()| None).map_err(Errno::raw_os_error),
+            )));
+        };
+        let spawned = std::thread::Builder::new().name("epoch".into()).spawn(work);
+        spawned.map(drop).map_err(|_| "no thread can be started")
     }
 
     /// Takes a question.
@@ -219,14 +252,52 @@ impl Shared {
         }
     }
 
+    /// Everything of an epoch is durable here.
+    fn sync_epoch(&self, closing: Option<Closing>) -> Result<(), Errno> {
+        let Some(closing) = closing else { return Ok(()) };
+        let result = closing.flush().map_err(errno).and_then(|()| sync_all(self.nodes.backing()));
+        match result {
+            Ok(()) => self.knowledge.epochs.synced(&closing),
+            Err(error) => {
+                self.reports.send(Report::DiskFailed(format!("making everything durable failed: {error}")));
+            }
+        }
+        result
+    }
+
+    /// Records what an operation changes.
+    fn record(&self, op: &Op, changes: &[Change]) -> Result<Entered, Errno> {
+        if changes.is_empty() || !self.records.load(Ordering::Acquire) {
+            return Ok(Entered::default());
+        }
+        let recorded = self.knowledge.epochs.enter(&recorded(op, changes)).and_then(|entered| {
+            if entered.is_unplaced() {
+                entered.place(&places(changes, &self.nodes))?;
+            }
+            entered.make_durable().map(|()| entered)
+        });
+        recorded.map_err(|error| {
+            self.reports.send(Report::DiskFailed(format!("recording an epoch failed: {error}")));
+            errno(error)
+        })
+    }
+
     fn apply(&self, number: Number, op: &Op) -> safe_proto::replication::Result {
         let changes = changes(op, &self.nodes);
+        // Known to be under way before it is recorded: an epoch may be closed in between.
         if !changes.is_empty() {
-            self.inner.lock().uncertain.insert(number, changes);
+            self.inner.lock().uncertain.insert(number, changes.clone());
         }
         let lap = self.stopwatch.begin();
         crash::point("arrived");
-        let carried = self.carry_out(number, op);
+        let entered = self.record(op, &changes);
+        let carried = entered.as_ref().map(drop).map_err(|error| *error);
+        let carried = carried.and_then(|()| self.carry_out(number, op));
+        if let (Ok(()), Ok(entered), Op::Create { id, .. }) = (carried, &entered, op)
+            && let Ok(node) = self.nodes.get(*id)
+        {
+            entered.made(&node.object);
+        }
         let result = carried.and_then(|()| self.make_durable(op));
         crash::point("applied");
         drop(lap);
@@ -237,7 +308,7 @@ impl Shared {
             if syncing && error != Errno::STALE {
                 self.reports.send(Report::DiskFailed(format!("making files durable failed: {error}")));
             }
-        } else if matches!(op, Op::SyncAll { in_step: true }) {
+        } else if matches!(op, Op::SyncAll { in_step: true, .. }) {
             (self.on_step)();
         }
         wire::answer(number, result.map(|()| None).map_err(Errno::raw_os_error))

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Boottime;
-use crate::member::{Member, Role};
+use crate::member::{Member, Peer, Role};
 use crate::replica::boot_id;
 use crate::report::Report;
 use crate::session::{Session, SessionName};
@@ -157,6 +157,7 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         roots: u32::try_from(settings.directories.len()).unwrap_or(u32::MAX),
         stall_timeout_ms: u32::try_from(settings.stall_timeout.as_millis()).unwrap_or(u32::MAX),
         boot: boot_id().to_be_bytes().to_vec().into(),
+        closed: member.epochs().closed(),
     };
     let send =
         |kind| connection.outgoing.try_send(Frame { kind: Some(kind) }).map_err(|_| "the stream ended");
@@ -177,7 +178,7 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         return Err(difference);
     }
     let boot: [u8; 16] = theirs.boot.as_ref().try_into().map_err(|_| "the greeting has no boot id")?;
-    member.set_peer_boot(u128::from_be_bytes(boot));
+    member.set_peer(Peer { boot: u128::from_be_bytes(boot), closed: theirs.closed });
     Ok(())
 }
 
@@ -308,6 +309,7 @@ fn tick(member: &Member, session: &Session, connection: &Connection, pace: &mut 
         fenced: member.is_fenced(),
         sent_ns: Boottime::now().0,
         echo_ns: pace.echo,
+        closed: member.epochs().closed(),
     }));
     if pace.figures.elapsed() >= Duration::from_secs(1) {
         pace.figures = Boottime::now();
@@ -341,6 +343,7 @@ fn handle(member: &Member, session: &Session, frame: Frame, pace: &mut Pace) -> 
                 member.state.contact(Boottime(alive.echo_ns));
             }
             member.peer_says(session, &alive);
+            member.epochs().peer_closed(alive.closed);
             // Only the secondary keeps what the watermark is about.
             let _primary = member.with_applier(|applier| {
                 applier.watermark(Number(alive.watermark));

@@ -130,10 +130,19 @@ pub fn carry_out(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), E
         }
         Op::SetXattr { .. } | Op::RemoveXattr { .. } => xattrs(objects, op),
         Op::Sync { id, data_only } => sync(objects, *id, *data_only),
-        Op::SyncAll { .. } => {
-            objects.backing().roots.iter().try_for_each(|root| rustix::fs::syncfs(&root.directory))
-        }
+        Op::SyncAll { .. } => sync_all(objects.backing()),
     }
+}
+
+/// Makes everything durable.
+///
+/// # Errors
+/// The first error means that something may be lost: it is never tried again.
+pub fn sync_all(backing: &Backing) -> Result<(), Errno> {
+    if crash::fails("syncfs") {
+        return Err(Errno::IO);
+    }
+    backing.roots.iter().try_for_each(|root| rustix::fs::syncfs(&root.directory))
 }
 
 fn bind(objects: &dyn Objects, id: ObjectId, parent: ObjectId, name: &Bytes, kind: u32) -> Result<(), Errno> {

@@ -56,6 +56,20 @@ pub fn changes(op: &Op, nodes: &Nodes) -> Vec<Change> {
     changes
 }
 
+/// What is recorded of it: as above, but what is made in a directory that was just made has records of its own.
+#[must_use]
+pub fn recorded(op: &Op, changes: &[Change]) -> Vec<Change> {
+    let mut recorded = changes.to_vec();
+    if matches!(op, Op::Create { .. }) {
+        for change in &mut recorded {
+            if let Change::Name { deep, .. } = change {
+                *deep = false;
+            }
+        }
+    }
+    recorded
+}
+
 fn content(changes: &mut Vec<Change>, object: Option<Object>, offset: u64, len: u64, meta: bool) {
     let Some(object) = object else { return };
     if meta {

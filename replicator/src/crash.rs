@@ -14,6 +14,20 @@ pub const fn fails(_name: &str) -> bool {
     false
 }
 
+/// The machine was booted.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn boot_id() -> Option<u128> {
+    None
+}
+
+/// As which boot of the machine this process is to count, for tests of a loss of power: `SAFE_BOOT_ID`.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn boot_id() -> Option<u128> {
+    std::env::var("SAFE_BOOT_ID").ok()?.parse().ok()
+}
+
 /// The process may end here, by SIGKILL.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {

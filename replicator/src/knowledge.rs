@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use safe_replication::dirty::{Change, DirtySet, Marks, Object};
 use safe_replication::record::Context;
 
+use crate::epoch::Epochs;
 use crate::journal::{Binding, Journal};
 
 /// How far the peer is in step.
@@ -24,6 +25,8 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Knowledge {
     directory: PathBuf,
+    /// What was changed since everything was durable on both nodes.
+    pub epochs: Epochs,
     inner: Mutex<Inner>,
     // How often names were found to differ; raised while everything is held.
     departures: AtomicU64,
@@ -91,7 +94,28 @@ impl Knowledge {
             stage: Stage::Apart,
             peer: None,
         };
-        Self { directory: directory.to_path_buf(), inner: Mutex::new(inner), departures: AtomicU64::new(0) }
+        let (directory, epochs) = (directory.to_path_buf(), Epochs::new(directory));
+        Self { directory, epochs, inner: Mutex::new(inner), departures: AtomicU64::new(0) }
+    }
+
+    /// What an earlier process of one of these lineages knew. False: not everything, or there was none. `settled`: it left
+    /// nothing that was not durable.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn recall(&self, accept: &[u128], boot: u128, settled: bool) -> io::Result<bool> {
+        let recalled = self.epochs.recall(accept, boot, settled)?;
+        let mut inner = self.inner.lock();
+        let mut journal = false;
+        for id in accept {
+            if let Ok((_, known)) = Journal::open(&self.directory, Binding { lineage: *id, boot }) {
+                inner.dirty.merge(&known);
+                journal = true;
+            }
+        }
+        let Some(recalled) = recalled else { return Ok(false) };
+        inner.dirty.merge(&recalled.set);
+        Ok(journal || !recalled.journalled)
     }
 
     /// Have a journal that is bound to `binding` and says everything known: the one that is there, if it can be, else a
@@ -117,9 +141,14 @@ impl Knowledge {
                 Err(lost) => Some(lost.0),
             }
         };
+        // What the other node may lose is in the journal from now on, and marked if it did.
+        let since = self.epochs.since();
+        inner.sent.merge(&since);
         let mut journal = Journal::create(&self.directory, binding, &inner.truth())?;
         journal.set_context(inner.context);
         inner.journal = Some(journal);
+        self.epochs.bind(binding, Some(true))?;
+        self.epochs.open()?;
         Ok(lost)
     }
 
@@ -189,6 +218,7 @@ impl Knowledge {
         }
         let mut unsure = std::mem::take(&mut inner.sent);
         unsure.merge(&std::mem::take(&mut inner.syncing));
+        unsure.merge(&self.epochs.since());
         let changes: Vec<Change> = unsure.changes().collect();
         inner.mark(&changes)
     }
@@ -236,6 +266,23 @@ impl Knowledge {
             inner.working.mark(&change);
         }
         inner.dirty.forget(object);
+    }
+
+    /// What a session has recorded is in the journal too, before it is no longer recorded elsewhere: it counts as
+    /// different should the other node come back without it.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn keep(&self, set: &DirtySet) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.sent.merge(set);
+        let changes: Vec<Change> = set.changes().collect();
+        let Some(mut journal) = inner.journal.take() else {
+            return Err(io::Error::other("there is no journal"));
+        };
+        let result = journal.append(&changes, &|| inner.truth());
+        inner.journal = Some(journal);
+        result
     }
 
     /// Some object is marked.
@@ -354,13 +401,20 @@ impl Knowledge {
         let mut inner = self.inner.lock();
         inner.sent = DirtySet::new();
         inner.syncing = DirtySet::new();
+        if inner.dirty.is_empty() {
+            // Said first: a journal that is said to be there must be there.
+            self.epochs.no_journal()?;
+        }
         match inner.journal.take() {
             Some(journal) if inner.dirty.is_empty() => journal.clear(),
             Some(journal) => {
                 inner.journal = Some(Journal::create(&self.directory, journal.binding(), &inner.dirty)?);
                 Ok(())
             }
-            None => Journal::remove(&self.directory),
+            None => {
+                self.epochs.no_journal()?;
+                Journal::remove(&self.directory)
+            }
         }
     }
 }

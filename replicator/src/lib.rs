@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`fuse`] what the kernel asks, [`files`] how it is answered, [`operation`] how a change is decided,
 //! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`] and [`stream`] the other node,
-//! [`apply`] its side; [`knowledge`], [`journal`], [`marker`] what differs; [`resync`]; [`replica`] and [`control`] the
+//! [`apply`] its side; [`knowledge`], [`journal`], [`epoch`], [`marker`] what differs; [`resync`]; [`replica`] and [`control`] the
 //! agent's commands, [`watch`] what happens without it.
 
 pub mod agent;
@@ -14,6 +14,7 @@ pub mod change;
 pub mod clock;
 pub mod control;
 pub mod crash;
+pub mod epoch;
 pub mod exclude;
 pub mod fds;
 pub mod fence;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use safe_proto::replication::{Frame, KeepAlive, Progress as ProgressReport, Verification};
+use safe_replication::dirty::Change;
 use safe_replication::op::ObjectId;
 use tokio::sync::mpsc;
 
@@ -15,6 +16,7 @@ use crate::agent::Agent;
 use crate::apply::Applier;
 use crate::attend::{Joining, Order, attend};
 use crate::backing::Backing;
+use crate::epoch::Epochs;
 use crate::knowledge::Knowledge;
 use crate::operation::Engine;
 use crate::progress::Progress;
@@ -49,6 +51,15 @@ struct Current {
     session: Option<Arc<Session>>,
 }
 
+/// What the other node said of itself in its greeting.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peer {
+    /// Boot id under which its machine runs.
+    pub boot: u128,
+    /// The last epoch that it knows to be durable on both nodes.
+    pub closed: u64,
+}
+
 /// A resync under way.
 struct Running {
     stop: Arc<AtomicBool>,
@@ -73,7 +84,7 @@ pub struct Member {
     current: Mutex<Option<Current>>,
     applier: Mutex<Option<Applier>>,
     resync: Mutex<Option<Running>>,
-    peer_boot: Mutex<u128>,
+    peer: Mutex<Peer>,
     peer_gone: AtomicBool,
     peer_fenced: AtomicBool,
     /// What was in flight in the last session is known, here at least.
@@ -105,7 +116,7 @@ impl Member {
             current: Mutex::default(),
             applier: Mutex::default(),
             resync: Mutex::default(),
-            peer_boot: Mutex::default(),
+            peer: Mutex::default(),
             peer_gone: AtomicBool::new(false),
             peer_fenced: AtomicBool::new(false),
             knows_inflight,
@@ -184,13 +195,25 @@ impl Member {
         self.peer_fenced.store(false, Ordering::Relaxed);
         self.engine.nodes.note_journalled(false);
         let (own, session) = (Arc::clone(self), Arc::clone(session));
-        blocking(move || match joining.role {
-            Role::Primary => {
-                own.knowledge.joined(own.peer_boot()).map_err(journal)?;
-                own.state.attach(Arc::clone(&session));
-                own.start_resync(&session, joining.plan)
+        blocking(move || {
+            let peer = *own.peer.lock();
+            let agrees = own.epochs().meet(peer.closed);
+            own.epochs().open().map_err(journal)?;
+            own.knowledge.joined(peer.boot).map_err(journal)?;
+            match joining.role {
+                Role::Primary => {
+                    if !agrees && joining.plan != FULL {
+                        tracing::warn!(
+                            closed = peer.closed,
+                            "the other copy is of another time: everything is compared"
+                        );
+                        own.knowledge.mark(&[Change::Everything]).map_err(journal)?;
+                    }
+                    own.state.attach(Arc::clone(&session));
+                    own.start_resync(&session, joining.plan)
+                }
+                Role::Secondary => own.start_applier(&session),
             }
-            Role::Secondary => own.start_applier(&session),
         })
         .await
     }
@@ -249,6 +272,8 @@ impl Member {
         match outcome {
             Outcome::InStep => {
                 self.knows_inflight.store(true, Ordering::Release);
+                // Soon it is known that both have everything.
+                self.epochs().want_close();
                 session.in_step.store(true, Ordering::Release);
                 self.reports.send(Report::InStep(crate::control::session_id(session.name)));
             }
@@ -368,14 +393,15 @@ impl Member {
         Ok(())
     }
 
-    /// The boot id under which the other node's machine runs, as it said in its greeting.
-    fn peer_boot(&self) -> u128 {
-        *self.peer_boot.lock()
+    /// What was changed since everything was durable on both nodes.
+    #[must_use]
+    pub fn epochs(&self) -> &Epochs {
+        &self.knowledge.epochs
     }
 
-    /// It said so.
-    pub fn set_peer_boot(&self, boot: u128) {
-        *self.peer_boot.lock() = boot;
+    /// The other node said so.
+    pub fn set_peer(&self, peer: Peer) {
+        *self.peer.lock() = peer;
     }
 
     /// Hands something to the workers of the secondary.

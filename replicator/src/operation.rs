@@ -12,8 +12,9 @@ use safe_replication::op::{Number, ObjectId, Op};
 
 use crate::backing::{attributes, errno, mode_of};
 use crate::carry::carry_out;
-use crate::change::{changes, places};
+use crate::change::{changes, places, recorded};
 use crate::crash;
+use crate::epoch::Entered;
 use crate::fuse::caller::Caller;
 use crate::keys::Locks;
 use crate::knowledge::{Knowledge, Stage};
@@ -191,7 +192,9 @@ impl Engine {
                 // would make a difference that nobody looks for any more.
                 return Ok(Attempt::Again);
             }
-            let attempt = self.synchronously(&session, &op, &changes);
+            let entered = self.enter(&op, &changes)?;
+            let attempt = self.synchronously(&session, &op, &changes, &entered);
+            drop(entered);
             drop(held);
             return Ok(match attempt {
                 Attempt::Differ(result) => {
@@ -206,8 +209,11 @@ impl Engine {
         }
         self.mark(&changes)?;
         self.mark(&self.unseen(&op))?;
+        let entered = self.enter(&op, &changes)?;
+        entered.make_durable().map_err(|error| self.disk_failed("the record of an epoch", errno(error)))?;
         crash::point("marked");
         self.carry_out_alone(&op)?;
+        self.made(&op, &entered);
         crash::point("alone");
         if let Some(lineage) = self.state.first_alone() {
             self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
@@ -216,12 +222,28 @@ impl Engine {
     }
 
     /// The other node first, then here.
-    fn synchronously(&self, session: &Arc<Session>, op: &Op, changes: &[Change]) -> Attempt {
+    fn synchronously(
+        &self,
+        session: &Arc<Session>,
+        op: &Op,
+        changes: &[Change],
+        entered: &Entered,
+    ) -> Attempt {
         let sent =
             without_unbound(op, |id| self.nodes.get(id).is_ok_and(|node| self.is_bound(session, &node)));
         crash::point("decided");
+        let record = || {
+            entered.make_durable().map_err(|error| self.disk_failed("the record of an epoch", errno(error)))
+        };
+        // The other node records what it is sent once it is in step; before that this one knows more.
+        if !session.in_step.load(Ordering::Acquire)
+            && let Err(error) = record()
+        {
+            return Attempt::Failed(error);
+        }
         let Ok((number, waiter)) = session.send(&sent, changes) else { return Attempt::Again };
         crash::point("sent");
+        let recorded = record();
         let remote = match waiter.wait() {
             Ok(_) => Ok(()),
             Err(Failure::Refused(code)) => Err(Errno::from_raw_os_error(code)),
@@ -233,9 +255,12 @@ impl Engine {
         let local = match remote {
             // Part of the content may have been written there.
             Err(error) if op.may_end_halfway() => Err(error),
-            _ => self.carry_out(stamp, op),
+            _ => recorded.and_then(|()| self.carry_out(stamp, op)),
         };
         crash::point("carried-out");
+        if local.is_ok() {
+            self.made(op, entered);
+        }
         if local == remote && (local.is_ok() || !op.may_end_halfway()) {
             session.carried_out(number);
             if let Op::Create { id, .. } = op
@@ -381,6 +406,25 @@ impl Engine {
             self.reports.send(Report::DiskFailed(format!("the journal cannot be written: {error}")));
             errno(error)
         })
+    }
+
+    /// Records changes of an epoch before they are made, and where they are found.
+    fn enter(&self, op: &Op, changes: &[Change]) -> Result<Entered, Errno> {
+        let failed = |error| self.disk_failed("the record of an epoch", errno(error));
+        let entered = self.knowledge.epochs.enter(&recorded(op, changes)).map_err(failed)?;
+        if entered.is_unplaced() {
+            entered.place(&places(changes, &self.nodes)).map_err(failed)?;
+        }
+        Ok(entered)
+    }
+
+    /// What an operation has made needs no record of its own.
+    fn made(&self, op: &Op, entered: &Entered) {
+        if let Op::Create { id, .. } = op
+            && let Ok(node) = self.nodes.get(*id)
+        {
+            entered.made(&node.object);
+        }
     }
 
     /// Makes an object durable on both nodes, or here if this node goes on alone.

@@ -16,6 +16,7 @@ use crate::attend::{Joining, Order, is_in_step};
 use crate::backing::Backing;
 use crate::clock::Boottime;
 use crate::control::{Ordered, lineage, parse_lineage, parse_role, session_id, session_name};
+use crate::crash;
 use crate::fds::Outbox;
 use crate::knowledge::Knowledge;
 use crate::legacy::Legacy;
@@ -452,6 +453,9 @@ fn not_examined() -> String {
 
 /// Number of this boot of the machine; 0 if it cannot be told, which never equals a journal's.
 pub fn boot_id() -> u128 {
+    if let Some(other) = crash::boot_id() {
+        return other;
+    }
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }

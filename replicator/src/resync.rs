@@ -200,7 +200,7 @@ impl<'a> Resync<'a> {
         let mut synced = self.synced.lock();
         self.unsynced.store(0, Ordering::Relaxed);
         self.knowledge.sync_begins();
-        self.link.submit(vec![Op::SyncAll { in_step }])?;
+        self.link.submit(vec![Op::SyncAll { in_step, epoch: 0 }])?;
         self.knowledge.sync_ended();
         *synced = Boottime::now();
         Ok(())

@@ -63,6 +63,8 @@ struct Pending {
     since: Boottime,
     /// Payload and kind of a question, to read its answer by.
     query: Option<Query>,
+    /// It may take as long as it takes: a sync of everything.
+    unhurried: bool,
 }
 
 #[derive(Default)]
@@ -121,7 +123,8 @@ impl Session {
     /// # Errors
     /// The session has ended.
     pub fn send(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
-        self.number(None, changes, |number, watermark| {
+        let unhurried = matches!(op, Op::SyncAll { .. });
+        self.number(None, unhurried, changes, |number, watermark| {
             frame::Kind::Operation(wire::operation(number, watermark, op))
         })
     }
@@ -132,12 +135,13 @@ impl Session {
     /// The session has ended.
     pub fn ask(&self, query: Query) -> Result<(Number, Arc<Waiter>), Failure> {
         let question = wire::question(&query);
-        self.number(Some(query), &[], |number, _| frame::Kind::Question(question.numbered(number)))
+        self.number(Some(query), false, &[], |number, _| frame::Kind::Question(question.numbered(number)))
     }
 
     fn number(
         &self,
         query: Option<Query>,
+        unhurried: bool,
         changes: &[Change],
         build: impl FnOnce(Number, Number) -> frame::Kind,
     ) -> Result<(Number, Arc<Waiter>), Failure> {
@@ -152,11 +156,11 @@ impl Session {
         let watermark = watermark(&inner);
         inner.last += 1;
         let number = Number(inner.last);
-        if query.is_none() {
+        if query.is_none() && !unhurried {
             inner.open.insert(number.0, changes.to_vec());
         }
         let waiter = Arc::new(Waiter::default());
-        let pending = Pending { waiter: Arc::clone(&waiter), since: Boottime::now(), query };
+        let pending = Pending { waiter: Arc::clone(&waiter), since: Boottime::now(), query, unhurried };
         inner.pending.insert(number.0, pending);
         // Within the lock, so that frames are in the order of their numbers.
         if self.outgoing.try_send(Frame { kind: Some(build(number, watermark)) }).is_err() {
@@ -256,7 +260,11 @@ impl Session {
     #[must_use]
     pub fn backlog(&self) -> (u64, Duration) {
         let inner = self.inner.lock();
-        let oldest = inner.pending.values().next().map_or(Duration::ZERO, |pending| pending.since.elapsed());
+        let oldest = inner
+            .pending
+            .values()
+            .find(|pending| !pending.unhurried)
+            .map_or(Duration::ZERO, |pending| pending.since.elapsed());
         (inner.pending.len() as u64, oldest)
     }
 

@@ -63,7 +63,7 @@ fn encode(op: &Op) -> Wire {
         }
         Op::RemoveXattr { id, name } => Wire::RemoveXattr(message::RemoveXattr { id: id.0, name }),
         Op::Sync { id, data_only } => Wire::Sync(message::Sync { id: id.0, data_only }),
-        Op::SyncAll { in_step } => Wire::SyncAll(message::SyncAll { in_step }),
+        Op::SyncAll { in_step, epoch } => Wire::SyncAll(message::SyncAll { in_step, epoch }),
         data @ (Op::Write { .. } | Op::Truncate { .. } | Op::Allocate { .. } | Op::Copy { .. }) => {
             encode_data(data)
         }
@@ -186,7 +186,7 @@ pub fn parse_operation(frame: proto::Operation) -> Result<(Number, Number, Op), 
         }
         Wire::RemoveXattr(m) => Op::RemoveXattr { id: id(m.id)?, name: name(m.name)? },
         Wire::Sync(m) => Op::Sync { id: id(m.id)?, data_only: m.data_only },
-        Wire::SyncAll(m) => Op::SyncAll { in_step: m.in_step },
+        Wire::SyncAll(m) => Op::SyncAll { in_step: m.in_step, epoch: m.epoch },
         data @ (Wire::Write(_) | Wire::Truncate(_) | Wire::Allocate(_) | Wire::Copy(_)) => parse_data(data)?,
         names @ (Wire::Unlink(_) | Wire::Rename(_) | Wire::Link(_)) => parse_names(names)?,
     };

@@ -24,6 +24,8 @@ mod certificates;
 mod conformance;
 #[path = "mirror/crash.rs"]
 mod crash;
+#[path = "mirror/epochs.rs"]
+mod epochs;
 #[path = "mirror/everyday.rs"]
 mod everyday;
 #[path = "mirror/fence.rs"]

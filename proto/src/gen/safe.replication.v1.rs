@@ -1046,6 +1046,10 @@ pub struct Hello {
     /// Number of this boot of the sender's machine, 16 bytes: under the same one it still has what it acknowledged.
     #[prost(bytes = "bytes", tag = "10")]
     pub boot: ::prost::bytes::Bytes,
+    /// The last epoch that the sender knows to be durable on both sides; 0: none. Of two that know of each other's epochs,
+    /// one is at most one behind.
+    #[prost(fixed64, tag = "11")]
+    pub closed: u64,
 }
 /// Sent at intervals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1066,6 +1070,9 @@ pub struct KeepAlive {
     /// whatever time either side has been suspended since.
     #[prost(fixed64, tag = "5")]
     pub echo_ns: u64,
+    /// The last epoch that the sender knows to be durable on both sides.
+    #[prost(fixed64, tag = "6")]
+    pub closed: u64,
 }
 /// A file time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1359,6 +1366,9 @@ pub mod operation {
         /// The resync has ended: everything before is applied.
         #[prost(bool, tag = "1")]
         pub in_step: bool,
+        /// The epoch that is to be closed: every operation of it was carried out on both sides before. 0: none.
+        #[prost(fixed64, tag = "2")]
+        pub epoch: u64,
     }
     /// How to allocate.
     #[derive(

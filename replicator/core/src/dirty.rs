@@ -299,6 +299,61 @@ impl DirtySet {
         changed
     }
 
+    /// The change is marked already, as finely as it would be.
+    #[must_use]
+    pub fn says(&self, change: &Change) -> bool {
+        if self.everything {
+            return true;
+        }
+        let Some(marks) = change.object().and_then(|object| self.objects.get(object)) else { return false };
+        match change {
+            Change::Data { offset, len, .. } => {
+                marks.meta && marks.data.contains(&(*offset..offset.saturating_add(*len)))
+            }
+            Change::Meta { .. } => marks.meta,
+            Change::Name { name, deep, .. } => match &marks.names {
+                Names::All { deep: known } => *known || !deep,
+                Names::Some(names) => names.get(name).is_some_and(|known| *known || !deep),
+            },
+            Change::Names { deep, .. } => match marks.names {
+                Names::All { deep: known } => known || !deep,
+                Names::Some(_) => false,
+            },
+            Change::Tree { .. } => marks.tree,
+            Change::Place { dir, name, .. } => {
+                marks.place.as_ref().is_some_and(|place| place.dir == *dir && place.name == *name)
+            }
+            Change::Everything => false,
+        }
+    }
+
+    /// What may differ if only the first mark of each object, and of each kind of change in a directory, is sure to be in
+    /// the set: a file with any mark is marked wholly, and of a directory with a name all names.
+    #[must_use]
+    pub fn wholly(&self) -> Self {
+        let mut whole = Self::with_limits(self.limits, self.grain);
+        whole.everything = self.everything;
+        for (object, marks) in &self.objects {
+            let mut changes = vec![Change::Meta { object: object.clone() }];
+            if marks.has_names() && object.kind.is_directory() {
+                changes.push(Change::Names { dir: object.clone(), deep: marks.names.is_deep() });
+            }
+            if marks.tree {
+                changes.push(Change::Tree { dir: object.clone() });
+            }
+            if !object.kind.is_directory() {
+                changes.push(Change::data_from(object.clone(), 0));
+            }
+            if let Some(Place { dir, name }) = marks.place.clone() {
+                changes.push(Change::Place { object: object.clone(), dir, name });
+            }
+            for change in &changes {
+                whole.mark(change);
+            }
+        }
+        whole
+    }
+
     /// Mark everything; nothing finer is kept.
     pub fn mark_everything(&mut self) {
         let coarsened = self.coarsened.take().map(|_| BTreeSet::new());

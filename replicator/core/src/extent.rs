@@ -118,6 +118,13 @@ impl ExtentSet {
             && self.ranges.range(..range.end).next_back().is_some_and(|(_, &until)| until > range.start)
     }
 
+    /// How many bytes right before `at` are in it.
+    #[must_use]
+    pub fn run_before(&self, at: u64) -> u64 {
+        let before = self.ranges.range(..at).next_back();
+        before.filter(|(_, until)| **until >= at).map_or(0, |(start, _)| at - start)
+    }
+
     /// The first range that ends after `from`, cut to start there.
     #[must_use]
     pub fn first_from(&self, from: u64) -> Option<Range<u64>> {

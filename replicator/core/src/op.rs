@@ -253,6 +253,8 @@ pub enum Op {
     SyncAll {
         /// Report `InStep` once done.
         in_step: bool,
+        /// The epoch that is to be closed: every operation of it was carried out on both nodes before. 0: none.
+        epoch: u64,
     },
 }
 

@@ -10,7 +10,8 @@ use safe_replication::dirty::Change;
 use super::{Examined, Replica, not_examined};
 use crate::backing::Backing;
 use crate::control::lineage;
-use crate::journal::{Binding, Journal, clean};
+use crate::epoch::keeper;
+use crate::journal::{Binding, clean};
 use crate::knowledge::Knowledge;
 use crate::marker::{self, Owner};
 use crate::member::Member;
@@ -45,6 +46,7 @@ impl Replica {
         let nodes = Arc::new(Nodes::new(backing.clone()));
         let engine =
             Arc::new(Engine::new(nodes, Arc::clone(&self.state), knowledge, Arc::clone(&self.reports)));
+        keeper::start(&engine).map_err(|error| format!("cannot start a thread: {error}"))?;
         let (agent, arrivals) = (Arc::clone(&self.agent), Arc::clone(&self.arrivals));
         let member = Member::new(
             settings,
@@ -57,6 +59,8 @@ impl Replica {
         );
         let knows = knows_inflight.load(Ordering::Acquire);
         let lineage = accept.first().copied().unwrap_or(0);
+        let bound = engine.knowledge.epochs.bind(Binding { lineage, boot: self.boot }, None);
+        bound.map_err(|error| format!("the records of the epoch cannot be written: {error}"))?;
         *examined = Some(Examined { backing, engine, member, copy, knows_inflight, accept, lineage });
         Ok(proto::Ready { copy: condition(copy).into(), knows_inflight: knows })
     }
@@ -67,13 +71,9 @@ impl Replica {
         let failed = |error: std::io::Error| format!("{} is not usable: {error}", directory.display());
         std::fs::create_dir_all(directory).map_err(failed)?;
         let knowledge = Knowledge::new(directory);
-        for id in accept {
-            if let Ok((_, known)) = Journal::open(directory, Binding { lineage: *id, boot: self.boot }) {
-                knowledge.merge(&known).map_err(failed)?;
-            }
-        }
         let clean = clean::take(directory).map_err(failed)?;
-        Ok((Arc::new(knowledge), clean.is_some() || accept.is_empty()))
+        let knows = knowledge.recall(accept, self.boot, clean.is_some()).map_err(failed)?;
+        Ok((Arc::new(knowledge), knows || clean.is_some() || accept.is_empty()))
     }
 
     pub(super) fn open_journal(&self, id: u128) -> Result<(), String> {
@@ -107,12 +107,17 @@ impl Replica {
 
     pub(super) fn mark(&self, id: u128) -> Result<(), String> {
         let Some((settings, _)) = self.configured.lock().clone() else { return Err("not configured".into()) };
-        let backing = {
+        let (backing, knowledge) = {
             let mut examined = self.examined.lock();
             let examined = examined.as_mut().ok_or_else(not_examined)?;
             examined.lineage = id;
-            examined.backing.clone()
+            (examined.backing.clone(), Arc::clone(&examined.engine.knowledge))
         };
+        // Before the marker: a copy without the records that belong to it is compared as a whole.
+        if let Err(error) = knowledge.epochs.bind(Binding { lineage: id, boot: self.boot }, None) {
+            self.disk_failed(&format!("the records of the epoch cannot be written: {error}"));
+            return Ok(());
+        }
         // Through the descriptors: the paths may lead to our own mounts.
         let directories: Vec<PathBuf> = backing
             .roots
@@ -142,6 +147,7 @@ impl Replica {
             return Ok(());
         };
         let knowledge = &examined.engine.knowledge;
+        knowledge.epochs.flush().map_err(|error| error.to_string())?;
         if !knowledge.is_journalled() {
             return if knowledge.is_empty() { self.write_note(&settings, examined) } else { Ok(()) };
         }

@@ -13,7 +13,8 @@ use safe_replication::op::ObjectId;
 
 use super::{Examined, Replica};
 use crate::backing::xattr;
-use crate::journal::{Binding, Journal};
+use crate::epoch::keeper;
+use crate::journal::Binding;
 use crate::knowledge::Knowledge;
 use crate::legacy::Legacy;
 use crate::legacy::requests::{Intent, Requests};
@@ -89,7 +90,7 @@ impl Replica {
         let legacy = Legacy::open(&self.run_dir, backing.roots.len(), Arc::clone(&self.outbox))
             .map_err(|error| format!("what the process before left cannot be read: {error}"))?;
         let legacy = Arc::new(legacy);
-        let (knowledge, knows) = self.remember(&settings.state_dir, &accept, &legacy)?;
+        let (knowledge, knows) = self.remember(&settings.state_dir, &accept)?;
         let nodes = Arc::new(Nodes::new(backing.clone()));
         let inherited = nodes.inherit(&legacy, &descriptors.files);
         legacy.keep_pins(descriptors.files.into_iter());
@@ -100,6 +101,7 @@ impl Replica {
         }
         let engine =
             Arc::new(Engine::new(nodes, Arc::clone(&self.state), knowledge, Arc::clone(&self.reports)));
+        keeper::start(&engine).map_err(|error| format!("cannot start a thread: {error}"))?;
         let knows_inflight = Arc::new(AtomicBool::new(knows));
         let member = Member::new(
             settings,
@@ -118,23 +120,18 @@ impl Replica {
         Ok(proto::Resumed { knows_inflight: knows, connections: mounts.connections() })
     }
 
-    /// What is in the journal, and whether that is everything.
+    /// What the process before knew, and whether that is everything.
     fn remember(
         &self,
         directory: &std::path::Path,
         accept: &[u128],
-        legacy: &Legacy,
     ) -> Result<(Arc<Knowledge>, bool), String> {
         let failed = |error: std::io::Error| format!("{} is not usable: {error}", directory.display());
         let knowledge = Knowledge::new(directory);
-        let mut found = false;
-        for id in accept {
-            if let Ok((_, known)) = Journal::open(directory, Binding { lineage: *id, boot: self.boot }) {
-                knowledge.merge(&known).map_err(failed)?;
-                found = true;
-            }
-        }
-        Ok((Arc::new(knowledge), found && legacy.handles.journalled()))
+        let all = knowledge.recall(accept, self.boot, false).map_err(failed)?;
+        let lineage = accept.first().copied().unwrap_or(0);
+        knowledge.epochs.bind(Binding { lineage, boot: self.boot }, None).map_err(failed)?;
+        Ok((Arc::new(knowledge), all))
     }
 
     /// Operations may be acknowledged alone from now on.

@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) ack_disk: bool,
     /// More directives of the log.
     pub(crate) log_also: &'static str,
+    /// As which boot of its machine it runs; 0: as it is.
+    pub(crate) boot: u128,
     /// A program and its arguments that run the replicator's program.
     pub(crate) through: Vec<String>,
     ca: String,
@@ -96,6 +98,7 @@ impl Node {
             exclude: Vec::new(),
             ack_disk: false,
             log_also: "",
+            boot: 0,
             through: Vec::new(),
             ca: authority.pem(),
             identity: authority.node(name),
@@ -121,7 +124,11 @@ impl Node {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.place.join("log")).unwrap();
         let mut words: Vec<std::ffi::OsString> = self.through.iter().map(Into::into).collect();
         words.push(program());
-        let child = Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        if self.boot != 0 {
+            command.env("SAFE_BOOT_ID", self.boot.to_string());
+        }
+        let child = command
             .args(&words[1..])
             .args([
                 "--run-dir",

@@ -13,7 +13,7 @@ use crate::node::{Node, name};
 pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
-    _place: tempfile::TempDir,
+    _place: Option<tempfile::TempDir>,
 }
 
 impl Pair {
@@ -30,7 +30,12 @@ impl Pair {
         let mut a = Node::new("a", "b", place.path(), &authority);
         let mut b = Node::new("b", "a", place.path(), &authority);
         (a.endpoint, b.endpoint) = (b.address, a.address);
-        Self { a, b, _place: place }
+        Self { a, b, _place: Some(place) }
+    }
+
+    /// Of nodes whose files are somewhere else.
+    pub(crate) const fn of(a: Node, b: Node) -> Self {
+        Self { a, b, _place: None }
     }
 
     pub(crate) fn start(&mut self) {

@@ -126,7 +126,7 @@ fn operations() -> Vec<(&'static str, Op)> {
         ("xattr", Op::SetXattr { id, xattr, mode: None }),
         ("no-xattr", Op::RemoveXattr { id, name }),
         ("sync", Op::Sync { id, data_only: true }),
-        ("sync-all", Op::SyncAll { in_step: true }),
+        ("sync-all", Op::SyncAll { in_step: true, epoch: 7 }),
     ]
 }
 
