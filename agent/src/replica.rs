@@ -414,13 +414,13 @@ impl Keeper {
                 (self.mounted, self.changing) = (true, false);
                 self.report(ReplicatorEvent::Mounted).await;
             }
-            Reported::Lost(session, reason) => {
+            Reported::Lost(session, loss, reason) => {
                 self.setup.events.record(
                     &self.setup.module.name,
                     false,
                     &format!("replication stream lost: {reason}"),
                 );
-                self.report(ReplicatorEvent::SessionLost(session)).await;
+                self.report(ReplicatorEvent::SessionLost { session, loss, reason }).await;
             }
             Reported::Progress(progress) => {
                 if progress.done {

@@ -20,6 +20,7 @@ pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod demo;
+pub mod disk;
 pub mod error;
 pub mod eventually;
 pub mod fio;

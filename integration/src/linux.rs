@@ -1,7 +1,7 @@
 //! Calls to the operating system that have no safe form.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
@@ -72,4 +72,31 @@ pub(crate) fn mount_fresh(kind: &str, at: &str) -> Result<()> {
 /// A file or directory over another.
 pub(crate) fn mount_over(source: &Path, at: &str) -> Result<()> {
     mount_bind(source, at).context(|| format!("mounting {} on {at}", source.display()))
+}
+
+/// `EXT4_IOC_SHUTDOWN` without flushing anything, not even the log.
+#[expect(unsafe_code, reason = "no safe form of this ioctl")]
+pub(crate) fn shut_down(file: &File) -> Result<()> {
+    const SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
+    let how: u32 = 2;
+    // SAFETY: the request reads one u32, which lives during the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), SHUTDOWN, &raw const how) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
+}
+
+/// `FIFREEZE`: every write to the filesystem waits, without an error, until it is thawed.
+pub(crate) fn freeze_writes(file: &File) -> Result<()> {
+    plain_ioctl(file, 0xc004_5877_u32 as libc::Ioctl)
+}
+
+/// `FITHAW`.
+pub(crate) fn thaw_writes(file: &File) -> Result<()> {
+    plain_ioctl(file, 0xc004_5878_u32 as libc::Ioctl)
+}
+
+#[expect(unsafe_code, reason = "no safe form of these ioctls")]
+fn plain_ioctl(file: &File, request: libc::Ioctl) -> Result<()> {
+    // SAFETY: neither request reads or writes memory of the caller.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, 0) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
 }

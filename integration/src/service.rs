@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
+use crate::disk::Disk;
 use crate::error::{Context as _, Error, Result};
 use crate::eventually::{eventually, eventually_true};
 use crate::host::Host;
@@ -24,6 +25,8 @@ pub struct Service {
     pub cluster: Cluster,
     /// Writes all the time.
     pub client: Client,
+    /// What lies below the ledger on each node, if it is not the host's own disk.
+    pub disks: [Option<Disk>; 2],
     referee: Option<Referee>,
     /// The client's host; it goes when the client has gone.
     _outside: Host,
@@ -37,12 +40,22 @@ impl Service {
 
     /// As [`Service::start`], with a module that was changed in something.
     pub fn start_with(name: &str, module: Module) -> Result<Self> {
+        Self::start_on(name, module, |_| Ok([None, None]))
+    }
+
+    /// As [`Service::start_with`], on disks of their own as `attach` makes them.
+    pub fn start_on(
+        name: &str,
+        module: Module,
+        attach: impl FnOnce(&Cluster) -> Result<[Option<Disk>; 2]>,
+    ) -> Result<Self> {
         let cluster = Cluster::two_nodes(name)?;
+        let disks = attach(&cluster)?;
         let outside = cluster.client("client", 100)?;
         cluster.start_module(&module)?;
         let client = Client::start(&outside, endpoint()?)?;
         let referee = Referee::watch(&cluster, ADDRESS);
-        let service = Self { cluster, client, referee: Some(referee), _outside: outside };
+        let service = Self { cluster, client, disks, referee: Some(referee), _outside: outside };
         service.writes(50)?;
         Ok(service)
     }
@@ -86,6 +99,20 @@ impl Service {
         self
     }
 
+    fn assert_equal(&self) -> Result<()> {
+        if self.disks.iter().all(Option::is_none) {
+            return tree::assert_equal(&self.cluster, DIRECTORY);
+        }
+        let below: Vec<_> = (0..2)
+            .map(|index| {
+                self.disks[index]
+                    .as_ref()
+                    .map_or_else(|| self.node(index).outside(DIRECTORY).display().to_string(), Disk::below)
+            })
+            .collect();
+        tree::assert_equal_inside(&self.cluster, [&below[0], &below[1]])
+    }
+
     /// Ends the load and checks what was promised: nothing acknowledged is lost, both copies are equal, the address
     /// never was on both hosts. Both nodes must be in step.
     pub fn finish(mut self) -> Result<()> {
@@ -100,7 +127,7 @@ impl Service {
                 &lost[..lost.len().min(10)]
             )));
         }
-        tree::assert_equal(&self.cluster, DIRECTORY)?;
+        self.assert_equal()?;
         self.referee.take().map_or(Ok(()), Referee::verdict)?;
         drop(self.client);
         self.cluster.finish()

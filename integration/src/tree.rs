@@ -36,6 +36,30 @@ pub fn assert_equal(cluster: &Cluster, path: &str) -> Result<()> {
     Err(Error::new(format!("{} differences of {path}: {}", lines.len(), some.join("; "))))
 }
 
+/// The same for copies on disks of their own, which only their hosts see: names, types, owners, modes, times, links and
+/// content. `below`: where each host sees its copy without the mount of the module.
+pub fn assert_equal_inside(cluster: &Cluster, below: [&str; 2]) -> Result<()> {
+    let list = |index: usize| {
+        let lines = cluster.node(index).shell(&LIST.replace("DIRECTORY", below[index]))?;
+        Ok::<_, Error>(lines.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>())
+    };
+    let (one, other) = (list(0)?, list(1)?);
+    let lines: Vec<_> = one.symmetric_difference(&other).take(20).cloned().collect();
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("the copies differ: {}", lines.join("; "))))
+    }
+}
+
+/// The size of a directory says nothing about what is in it.
+const LIST: &str = r"
+cd DIRECTORY
+find . -mindepth 1 -type d -printf '%P %y %m %U %G %T@\n'
+find . -mindepth 1 ! -type d -printf '%P %y %m %U %G %s %n %T@ %l\n'
+find . -type f -exec sha256sum {} +
+";
+
 /// Size and mtime of the file on both sides, for who looks into it.
 fn times(line: &str, one: &Path, other: &Path) -> String {
     use std::os::unix::fs::MetadataExt as _;

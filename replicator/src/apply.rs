@@ -31,7 +31,7 @@ use crate::report::{Report, Reports};
 use crate::resync::answer::{Answerer, Target};
 use crate::resync::link::Query;
 use crate::session::Session;
-use crate::space::Stopwatch;
+use crate::space::{Stopwatch, is_of_the_disk};
 use crate::wire;
 
 /// Threads that carry out operations.
@@ -64,6 +64,7 @@ struct Shared {
     reports: Arc<Reports>,
     answerer: Answerer,
     stopwatch: Arc<Stopwatch>,
+    failed: AtomicBool,
     on_step: Box<dyn Fn() + Send + Sync>,
     /// In step: what is carried out is recorded. Before, the source knows what this copy has.
     records: AtomicBool,
@@ -99,6 +100,7 @@ impl Applier {
             answerer: Answerer::default(),
             stopwatch,
             records: AtomicBool::new(session_in_step),
+            failed: AtomicBool::new(false),
             on_step,
         });
         let mut applier = Self { shared, workers: Vec::new() };
@@ -302,16 +304,29 @@ impl Shared {
         crash::point("applied");
         drop(lap);
         if let Err(error) = result {
-            tracing::warn!(%error, ?op, "cannot carry out an operation of the other node");
+            tracing::warn!(
+                %error,
+                operation = op.name(),
+                "cannot carry out an operation of the other node"
+            );
             // With ack = "disk" any operation ends with a sync.
             let syncing = carried.is_ok() || matches!(op, Op::Sync { .. } | Op::SyncAll { .. });
             if syncing && error != Errno::STALE {
-                self.reports.send(Report::DiskFailed(format!("making files durable failed: {error}")));
+                self.disk_failed(&format!("making files durable failed: {error}"));
+            } else if is_of_the_disk(error) {
+                self.disk_failed(&format!("an operation failed: {error}"));
             }
         } else if matches!(op, Op::SyncAll { in_step: true, .. }) {
             (self.on_step)();
         }
         wire::answer(number, result.map(|()| None).map_err(Errno::raw_os_error))
+    }
+
+    /// Said once in a session: what follows fails as well.
+    fn disk_failed(&self, reason: &str) {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            self.reports.send(Report::DiskFailed(reason.to_owned()));
+        }
     }
 
     fn carry_out(&self, number: Number, op: &Op) -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use safe_proto::replication::{Frame, Hello, KeepAlive, StreamFigures, frame};
+use safe_proto::replication::{Frame, Hello, KeepAlive, Loss, StreamFigures, frame};
 use safe_replication::op::{Number, Op};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,10 @@ const PROTOCOL: u32 = 1;
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// For the reason of an end to reach the other side.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// What a side says that was told to leave.
+const LEFT: &str = "left";
+/// Tenths of the stall timeout that a stream may be silent.
+const SILENT: u32 = 6;
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_millis(250);
 
@@ -53,7 +57,7 @@ pub enum Order {
 #[derive(Debug)]
 enum End {
     Left,
-    Lost(String),
+    Lost(Loss, String),
 }
 
 /// Runs a session to its end and reports it.
@@ -66,11 +70,14 @@ pub async fn attend(member: Arc<Member>, joining: Joining, mut orders: mpsc::Rec
     let session = Some(crate::control::session_id(joining.name));
     match end {
         End::Left => member.reports.send(Report::SessionEnded(crate::control::session_id(joining.name))),
-        End::Lost(reason) => {
-            tracing::info!(reason, "session lost");
-            member
-                .reports
-                .send(Report::SessionLost(safe_proto::replication::SessionLost { session, reason }));
+        End::Lost(loss, reason) => {
+            tracing::info!(reason, ?loss, "session lost");
+            let loss = loss.into();
+            member.reports.send(Report::SessionLost(safe_proto::replication::SessionLost {
+                session,
+                reason,
+                loss,
+            }));
         }
     }
 }
@@ -86,11 +93,10 @@ async fn establish(
     let mut backoff = FIRST_BACKOFF;
     let mut reason = String::from("the other node did not connect");
     let mut said = false;
-    let mut next = 0;
     while begun.elapsed() < limit {
         let attempt = async {
             match joining.role {
-                Role::Primary => reach(member, joining, &mut next).await,
+                Role::Primary => reach(member, joining).await,
                 Role::Secondary => be_reached(member, joining, limit.saturating_sub(begun.elapsed())).await,
             }
         };
@@ -117,19 +123,23 @@ async fn establish(
             backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
-    Err(End::Lost(format!("no connection to the other node: {reason}")))
+    Err(End::Lost(Loss::Stream, format!("no connection to the other node: {reason}")))
 }
 
-async fn reach(member: &Arc<Member>, joining: Joining, next: &mut usize) -> Result<Connection, String> {
+async fn reach(member: &Arc<Member>, joining: Joining) -> Result<Connection, String> {
     let settings = member.settings();
-    let endpoint = settings.endpoints.get(*next % settings.endpoints.len().max(1));
+    let next = member.endpoint.load(Ordering::Relaxed);
+    let endpoint = settings.endpoints.get(next % settings.endpoints.len().max(1));
     let endpoint = *endpoint.ok_or("no address of the other node is known")?;
-    *next += 1;
+    member.endpoint.store(next + 1, Ordering::Relaxed);
     // An address that is cut off says nothing at all: the others must have their turn in time.
     let share = settings.stall_timeout / u32::try_from(settings.endpoints.len() + 1).unwrap_or(1);
     let limit = share.clamp(ATTEMPT / 5, ATTEMPT);
     let mut connection = dial(&member.tls(), &settings.module, endpoint, limit).await?;
     agree(member, joining, &mut connection).await?;
+    // The next session begins with the lan that is preferred, unless this one falls silent.
+    member.endpoint.store(0, Ordering::Relaxed);
+    connection.index = next;
     Ok(connection)
 }
 
@@ -211,18 +221,21 @@ async fn converse(
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
     let session = member.new_session(joining.name, connection.outgoing.clone());
-    let lost = |reason: String| End::Lost(reason);
+    let lost = |reason: String| End::Lost(Loss::Here, reason);
     if let Err(error) = member.begin(&session, joining).await {
         return lost(error);
     }
     member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
     let end = exchange(member, &session, &mut connection, orders).await;
-    let reason = match &end {
-        End::Left => "left",
-        End::Lost(reason) => reason,
+    let (loss, reason) = match &end {
+        End::Left => (Loss::Left, LEFT),
+        End::Lost(loss, reason) => (*loss, reason.as_str()),
     };
+    if loss == Loss::Silence {
+        member.endpoint.store(connection.index + 1, Ordering::Relaxed);
+    }
     session.tell(frame::Kind::Refusal(reason.to_owned()));
-    session.lose(reason);
+    session.lose(loss, reason);
     // The other side closes when it has read the reason; by then it knows as much as this one.
     let farewell = async { while let Some(Ok(_)) = connection.incoming.next().await {} };
     let _closed = timeout(FAREWELL, farewell).await;
@@ -254,29 +267,36 @@ async fn exchange(
                     None => Err("the other node ended the stream".into()),
                 };
                 if let Err(reason) = handled {
-                    return End::Lost(session.lost().unwrap_or(reason));
+                    let loss = if reason == ended_by_the_other(LEFT) { Loss::Left } else { Loss::Stream };
+                    let (loss, reason) = session.lost().unwrap_or((loss, reason));
+                    return End::Lost(loss, reason);
                 }
             }
             order = orders.recv() => match order {
                 Some(Order::Leave) | None => return End::Left,
                 Some(Order::Turn(role, done)) => {
                     if let Err(error) = member.turn(session, role).await {
-                        return End::Lost(error);
+                        return End::Lost(Loss::Here, error);
                     }
                     // Whoever ordered it may be gone.
                     let _told = done.send(());
                 }
             },
             () = session.ended() => {
-                return End::Lost(session.lost().unwrap_or_default());
+                let (loss, reason) = session.lost().unwrap_or_default();
+                return End::Lost(loss, reason);
             }
             _ = beat.tick() => {
-                if let Err(reason) = tick(member, session, connection, &mut pace) {
-                    return End::Lost(reason);
+                if let Err((loss, reason)) = tick(member, session, connection, &mut pace) {
+                    return End::Lost(loss, reason);
                 }
             }
         }
     }
+}
+
+fn ended_by_the_other(reason: &str) -> String {
+    format!("ended by the other node: {reason}")
 }
 
 /// When what was last heard and told.
@@ -287,15 +307,22 @@ struct Pace {
     figures: Boottime,
 }
 
-fn tick(member: &Member, session: &Session, connection: &Connection, pace: &mut Pace) -> Result<(), String> {
+fn tick(
+    member: &Member,
+    session: &Session,
+    connection: &Connection,
+    pace: &mut Pace,
+) -> Result<(), (Loss, String)> {
     let settings = member.settings();
     let silence = pace.heard.elapsed();
-    if silence > settings.stall_timeout {
-        return Err(format!("the stream was silent for {} ms", silence.as_millis()));
+    // The rest of the timeout is for another lan to be found.
+    if silence > settings.stall_timeout * SILENT / 10 {
+        return Err((Loss::Silence, format!("the stream was silent for {} ms", silence.as_millis())));
     }
     let (backlog, oldest) = session.backlog();
     if oldest > settings.slow_timeout {
-        return Err(format!("the other node has not done an operation for {} ms", oldest.as_millis()));
+        let reason = format!("the other node has not done an operation for {} ms", oldest.as_millis());
+        return Err((Loss::Failed, reason));
     }
     // This thread must never wait for room: it is the one that makes it.
     for id in member.take_released(session.serial, session.room() / 2) {
@@ -351,7 +378,7 @@ fn handle(member: &Member, session: &Session, frame: Frame, pace: &mut Pace) -> 
             });
             Ok(())
         }
-        Some(frame::Kind::Refusal(reason)) => Err(format!("ended by the other node: {}", clipped(&reason))),
+        Some(frame::Kind::Refusal(reason)) => Err(ended_by_the_other(&clipped(&reason))),
         Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
+use safe_proto::replication::Loss;
 use safe_replication::key::{Key, Keys};
 use safe_replication::op::{ObjectId, Op, Xattr};
 
@@ -169,7 +170,8 @@ impl Sender<'_> {
             Err(Failure::Lost(_)) => Err(Trouble::Lost),
             Err(Failure::Refused(code)) => {
                 let error = std::io::Error::from_raw_os_error(code);
-                self.session.lose(&format!("the other node could not take a file that has no name: {error}"));
+                let reason = format!("the other node could not take a file that has no name: {error}");
+                self.session.lose(Loss::Failed, &reason);
                 Err(Trouble::Lost)
             }
         }

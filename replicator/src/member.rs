@@ -1,13 +1,13 @@
 //! This node's part in the sessions of the module: what the data plane needs of the rest of the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use safe_proto::replication::{Frame, KeepAlive, Progress as ProgressReport, Verification};
+use safe_proto::replication::{Frame, KeepAlive, Loss, Progress as ProgressReport, Verification};
 use safe_replication::dirty::Change;
 use safe_replication::op::ObjectId;
 use tokio::sync::mpsc;
@@ -85,6 +85,8 @@ pub struct Member {
     applier: Mutex<Option<Applier>>,
     resync: Mutex<Option<Running>>,
     peer: Mutex<Peer>,
+    /// Which of the other node's addresses is tried first.
+    pub endpoint: AtomicUsize,
     peer_gone: AtomicBool,
     peer_fenced: AtomicBool,
     /// What was in flight in the last session is known, here at least.
@@ -117,6 +119,7 @@ impl Member {
             applier: Mutex::default(),
             resync: Mutex::default(),
             peer: Mutex::default(),
+            endpoint: AtomicUsize::new(0),
             peer_gone: AtomicBool::new(false),
             peer_fenced: AtomicBool::new(false),
             knows_inflight,
@@ -278,7 +281,7 @@ impl Member {
                 self.reports.send(Report::InStep(crate::control::session_id(session.name)));
             }
             Outcome::Lost(reason) => tracing::info!(reason, "resync interrupted"),
-            Outcome::Failed(reason) => session.lose(&format!("resync failed: {reason}")),
+            Outcome::Failed(reason) => session.lose(Loss::Failed, &format!("resync failed: {reason}")),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rustix::io::Errno;
+use safe_proto::replication::Loss;
 use safe_replication::dirty::Change;
 use safe_replication::key::{Key, Keys};
 use safe_replication::op::{Number, ObjectId, Op};
@@ -285,7 +286,7 @@ impl Engine {
         let said =
             |result: Result<(), Errno>| result.map_or_else(|error| error.to_string(), |()| "done".into());
         tracing::warn!(
-            ?op,
+            operation = op.name(),
             here = said(local),
             there = said(remote),
             "an operation ended differently on both nodes"
@@ -293,12 +294,17 @@ impl Engine {
         if let Err(error) = self.mark(changes) {
             return Attempt::Failed(error);
         }
-        session.lose(&match remote {
-            Err(error) => format!("the other node could not carry out an operation: {error}"),
-            Ok(()) => {
-                format!("an operation that the other node has carried out failed here: {}", said(local))
+        match remote {
+            Err(error) => {
+                let reason = format!("the other node could not carry out an operation: {error}");
+                session.lose(Loss::Failed, &reason);
             }
-        });
+            Ok(()) => {
+                let reason =
+                    format!("an operation that the other node has carried out failed here: {}", said(local));
+                session.lose(Loss::Here, &reason);
+            }
+        }
         match remote {
             // Not done here: decide again, without the other node.
             Err(_) if op.may_end_halfway() => Attempt::Again,
@@ -456,7 +462,8 @@ impl Engine {
                             Ok(_) => return self.state.may_acknowledge(),
                             Err(Failure::Refused(code)) => {
                                 let error = std::io::Error::from_raw_os_error(code);
-                                session.lose(&format!("a sync failed on the other node: {error}"));
+                                let reason = format!("a sync failed on the other node: {error}");
+                                session.lose(Loss::Failed, &reason);
                                 false
                             }
                             Err(Failure::Lost(_)) => false,
@@ -491,7 +498,7 @@ impl Engine {
         tracing::error!(%error, what, "a sync failed: this copy is inconsistent");
         self.reports.send(Report::DiskFailed(format!("making {what} durable failed: {error}")));
         if let (Standing::Session(session), _) = self.state.standing() {
-            session.lose(&format!("a sync failed here: {error}"));
+            session.lose(Loss::Here, &format!("a sync failed here: {error}"));
         }
         Errno::IO
     }

@@ -273,7 +273,8 @@ impl Replica {
         let begun = self.unfenced_since(fences).and_then(|()| self.mounts.lock().wait_for_workers(STUCK));
         let member = self.member().ok_or_else(not_examined)?;
         if let Err(reason) = begun.and_then(|()| member.join(&self.plane, joining)) {
-            self.reports.send(Report::SessionLost(proto::SessionLost { session: Some(id), reason }));
+            let loss = proto::Loss::Here.into();
+            self.reports.send(Report::SessionLost(proto::SessionLost { session: Some(id), reason, loss }));
         }
         Ok(())
     }
@@ -433,7 +434,7 @@ impl Replica {
     pub fn disk_hangs(&self, since: Duration) {
         self.disk_failed(&format!("an operation on the disk has not ended for {} s", since.as_secs()));
         if let Some((_, _, Some(session))) = self.member().and_then(|member| member.session()) {
-            session.lose("the disk of this node hangs");
+            session.lose(proto::Loss::Here, "the disk of this node hangs");
         }
     }
 

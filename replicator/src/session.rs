@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use safe_proto::replication::{Frame, frame};
+use safe_proto::replication::{Frame, Loss, frame};
 use safe_replication::dirty::Change;
 use safe_replication::op::{Number, Op};
 use tokio::sync::mpsc;
@@ -73,7 +73,7 @@ struct Inner {
     pending: BTreeMap<u64, Pending>,
     /// Numbers whose operation is not both acknowledged and carried out here, and what it changes.
     open: BTreeMap<u64, Vec<Change>>,
-    lost: Option<String>,
+    lost: Option<(Loss, String)>,
 }
 
 /// See the module.
@@ -149,7 +149,7 @@ impl Session {
         while inner.lost.is_none() && inner.pending.len() >= MOST_PENDING {
             self.room.wait_for(&mut inner, Duration::from_millis(100));
         }
-        if let Some(reason) = &inner.lost {
+        if let Some((_, reason)) = &inner.lost {
             return Err(Failure::Lost(reason.clone()));
         }
         // Before the number is taken: an operation is not below its own watermark.
@@ -165,7 +165,7 @@ impl Session {
         // Within the lock, so that frames are in the order of their numbers.
         if self.outgoing.try_send(Frame { kind: Some(build(number, watermark)) }).is_err() {
             drop(inner);
-            self.lose("the stream ended");
+            self.lose(Loss::Stream, "the stream ended");
             return Err(Failure::Lost("the stream ended".into()));
         }
         Ok((number, waiter))
@@ -222,18 +222,18 @@ impl Session {
     /// Sends a frame that has no number.
     pub fn tell(&self, kind: frame::Kind) {
         if self.outgoing.try_send(Frame { kind: Some(kind) }).is_err() {
-            self.lose("the stream ended");
+            self.lose(Loss::Stream, "the stream ended");
         }
     }
 
     /// Ends the session: whatever waits for an answer gets none. The first reason counts.
-    pub fn lose(&self, reason: &str) {
+    pub fn lose(&self, loss: Loss, reason: &str) {
         let mut inner = self.inner.lock();
         if inner.lost.is_none() {
-            inner.lost = Some(reason.to_owned());
+            inner.lost = Some((loss, reason.to_owned()));
         }
         let pending = std::mem::take(&mut inner.pending);
-        let reason = inner.lost.clone().unwrap_or_default();
+        let reason = inner.lost.clone().map(|(_, reason)| reason).unwrap_or_default();
         drop(inner);
         for waiting in pending.into_values() {
             waiting.waiter.complete(Err(Failure::Lost(reason.clone())));
@@ -243,9 +243,9 @@ impl Session {
         self.ended.notify_one();
     }
 
-    /// Why the session ended, once it has.
+    /// How and why the session ended, once it has.
     #[must_use]
-    pub fn lost(&self) -> Option<String> {
+    pub fn lost(&self) -> Option<(Loss, String)> {
         self.inner.lock().lost.clone()
     }
 

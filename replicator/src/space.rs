@@ -15,6 +15,12 @@ use crate::backing::Root;
 use crate::carry::Objects;
 use crate::clock::Boottime;
 
+/// An error that speaks of the disk, not of the operation: what the filesystem has taken may be gone as well.
+#[must_use]
+pub const fn is_of_the_disk(error: Errno) -> bool {
+    matches!(error, Errno::IO | Errno::ROFS | Errno::UCLEAN | Errno::NXIO | Errno::NODEV)
+}
+
 /// Below this, every operation that needs space is checked.
 const HEADROOM: u64 = 256 << 20;
 /// Inodes below which creations are checked.

@@ -39,6 +39,8 @@ pub struct Connection {
     pub incoming: BoxStream<'static, Result<Frame, Status>>,
     /// Address of the other side.
     pub endpoint: String,
+    /// Which one of its addresses that is, where it was dialled.
+    pub index: usize,
     server: Option<JoinHandle<()>>,
 }
 
@@ -92,7 +94,7 @@ pub async fn dial(
         let requests = ReceiverStream::new(frames).map(|frame| ReplicateRequest { frame: Some(frame) });
         let responses = client.replicate(requests).await.map_err(|status| status.message().to_owned())?;
         let incoming = responses.into_inner().map(|response| unwrap(response?.frame)).boxed();
-        Ok(Connection { outgoing, incoming, endpoint: endpoint.to_string(), server: None })
+        Ok(Connection { outgoing, incoming, endpoint: endpoint.to_string(), index: 0, server: None })
     };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result.map_err(|error: String| format!("{endpoint}: {error}")),
@@ -134,7 +136,7 @@ pub async fn accept(tls: &Tls, tcp: TcpStream, limit: Duration) -> Result<Connec
     };
     match tokio::time::timeout(limit, attempt).await {
         Ok(Ok((incoming, outgoing, server))) => {
-            Ok(Connection { outgoing, incoming, endpoint, server: Some(server) })
+            Ok(Connection { outgoing, incoming, endpoint, index: 0, server: Some(server) })
         }
         Ok(Err(error)) => Err(format!("{endpoint}: {error}")),
         Err(_) => Err(format!("{endpoint}: {SILENCE} {} ms", limit.as_millis())),

@@ -101,8 +101,15 @@ pub enum ReplicatorEvent {
     JournalOpen(LineageId),
     /// The stream is up and authenticated, both replicators agree on the session.
     SessionUp(SessionId),
-    /// The stream broke or stalled; all workers of the session have ended.
-    SessionLost(SessionId),
+    /// The session was lost; all its workers have ended.
+    SessionLost {
+        /// Which.
+        session: SessionId,
+        /// How.
+        loss: Loss,
+        /// For people.
+        reason: String,
+    },
     /// Told to leave a session: all its workers have ended.
     SessionEnded(SessionId),
     /// As source: everything was sent and applied, new operations are synchronous. As target: everything was applied
@@ -128,6 +135,21 @@ pub enum ReplicatorEvent {
     DiskFailed(String),
     /// The process has ended as told.
     Stopped,
+}
+
+/// How a session was lost, as the replicator saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// The stream broke or was not made, or the other node ended it.
+    Stream,
+    /// Nothing was heard for 0.6 of the stall timeout.
+    Silence,
+    /// The other node could not carry out an operation, or not in time; or the resync cannot be completed.
+    Failed,
+    /// This node could not do its part.
+    Here,
+    /// The other node left it as it was told.
+    Left,
 }
 
 /// State of a replicator that outlived its agent.

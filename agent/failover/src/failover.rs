@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use crate::action::{Action, Record, ReplicatorCommand};
 use crate::commands::Pending;
 use crate::config::{Config, Side};
+use crate::dropped::Dropped;
 use crate::event::{Event, ReplicatorEvent};
 use crate::hard::{Desired, HardState};
 use crate::identity::Identity;
@@ -76,6 +77,7 @@ pub struct Failover {
     /// A session that was left and whose workers have not all ended.
     pub(crate) leaving: Option<SessionId>,
     pub(crate) link: u64,
+    pub(crate) dropped: Dropped,
     pub(crate) rights: Rights,
     pub(crate) settling: Option<Settling>,
     pub(crate) conceded: Option<Conceded>,
@@ -136,6 +138,7 @@ impl Failover {
             last_session: None,
             leaving: None,
             link,
+            dropped: Dropped::default(),
             rights: Rights::default(),
             settling: None,
             conceded: None,
@@ -216,6 +219,9 @@ impl Failover {
             self.peer.standing = Some(standing);
             self.peer.standing_since = self.now;
         }
+        if view.mode == Mode::Stopped {
+            self.trust_peer_again();
+        }
         self.peer.view = Some(view);
     }
 
@@ -283,9 +289,10 @@ impl Failover {
             ReplicatorEvent::Stopped => self.replicator = Replicator::default(),
             ReplicatorEvent::JournalOpen(lineage) => self.replicator.journal = Some(lineage),
             ReplicatorEvent::SessionUp(id) => self.apply_session_up(id),
-            ReplicatorEvent::SessionLost(id) | ReplicatorEvent::SessionEnded(id) => {
-                self.apply_session_gone(id)
+            ReplicatorEvent::SessionLost { session, loss, reason } => {
+                self.apply_session_lost(session, loss, &reason);
             }
+            ReplicatorEvent::SessionEnded(id) => self.apply_session_gone(id),
             ReplicatorEvent::InStep(id) => self.apply_in_step(id),
             ReplicatorEvent::Mounted => self.apply_mounted(),
             ReplicatorEvent::MountFailed(reason) => self.apply_mount_failed(&reason),

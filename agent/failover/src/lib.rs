@@ -11,6 +11,7 @@
 pub mod action;
 mod commands;
 pub mod config;
+mod dropped;
 pub mod event;
 mod explain;
 pub mod failover;

@@ -67,11 +67,10 @@ impl Failover {
                 self.mode = Mode::Waiting;
             }
         }
-        if self.leaving.is_none() {
-            let silent = self.lacks(LeftOut::ConcessionNamesAbandoned);
-            let abandoned = self.hard.lineage.base.and(self.hard.lineage.current).filter(|_| !silent);
-            self.conceded = Some(Conceded { lineage: demand.lineage, abandoned });
-        }
+        // The workers of its session may be stuck; they count for a new session, not for what is recorded here.
+        let silent = self.lacks(LeftOut::ConcessionNamesAbandoned);
+        let abandoned = self.hard.lineage.base.and(self.hard.lineage.current).filter(|_| !silent);
+        self.conceded = Some(Conceded { lineage: demand.lineage, abandoned });
         true
     }
 
@@ -83,7 +82,6 @@ impl Failover {
         };
         idle && !self.serving()
             && !self.recording()
-            && self.leaving.is_none()
             && (lineage.base.or(lineage.current) == Some(demand.base) || self.lacks(LeftOut::DemandNamesBase))
             && (!(lineage.base.is_some() && lineage.settled) || self.lacks(LeftOut::SettledConcedesNothing))
     }
@@ -124,8 +122,11 @@ impl Failover {
     /// The peer has been silent so long that the session cannot be waited for.
     fn session_is_lost(&self) -> bool {
         let asks = self.config.arbiter == ArbiterKind::Lock && self.mode == Mode::Primary;
-        let repairs_too_long = self.timers.is_due(Timer::Slow, self.now);
-        self.peer_silent() || repairs_too_long || (asks && self.mutual_silence(6))
+        let primary = self.mode == Mode::Primary;
+        let repairs_too_long = primary && self.timers.is_due(Timer::Slow, self.now);
+        let not_up = self.session.as_ref().is_some_and(|session| !session.up);
+        let stalls = primary && not_up && self.timers.is_due(Timer::Stall, self.now);
+        self.peer_silent() || repairs_too_long || stalls || (asks && self.mutual_silence(6))
     }
 
     /// Silence, in both directions, of so many tenths of the timeout.
@@ -184,10 +185,18 @@ impl Failover {
             return true;
         }
         let asks = if lock { self.mutual_silence(6) } else { silent };
-        let stalled = self.timers.is_due(Timer::Stall, self.now);
-        if !asks && !stalled && !self.peer_fenced() {
+        let slow = self.timers.is_due(Timer::Slow, self.now);
+        let stalled = slow || self.timers.is_due(Timer::Stall, self.now);
+        let failed = self.keeps_peer_away() || self.present().is_some_and(|peer| !peer.consistent);
+        if !asks && !stalled && !failed && !self.peer_fenced() {
             return false;
         }
+        self.dropped.suspected = match (self.keeps_peer_away(), failed, slow) {
+            (true, _, _) => None,
+            (false, true, _) => Some("its copy is inconsistent"),
+            (false, false, true) => Some("what was in flight could not be repaired in time"),
+            (false, false, false) => Some("its replicator did not answer in time"),
+        };
         self.begin_alone(Mode::Primary, Cause::Rules);
         true
     }

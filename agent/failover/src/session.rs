@@ -92,6 +92,7 @@ impl Failover {
             && !self.service.fencing()
             && !self.concession_stands()
             && !self.leaves_the_field()
+            && !self.keeps_peer_away()
             && !self.recording()
             && self.settling.is_none_or(|settling| !settling.by_person())
             && (self.mode != Mode::Waiting || self.service.posture == Posture::Idle && !self.service.busy())
@@ -200,7 +201,10 @@ impl Failover {
         if entered.plan == Plan::Repair {
             self.persist();
             self.mode = Mode::Primary;
-            self.timers.set(Timer::Slow, self.now + self.config.slow_timeout);
+            // Counted from the first of several tries.
+            if !self.timers.is_set(Timer::Slow) {
+                self.timers.set(Timer::Slow, self.now + self.config.slow_timeout);
+            }
             self.join();
         } else if self.hard.lineage.base.is_some() {
             self.persist();
@@ -322,8 +326,10 @@ impl Failover {
     fn session_over(&mut self, session: &Session) {
         self.link = self.identity.link();
         self.timers.cancel(Timer::Patience);
-        self.timers.cancel(Timer::Slow);
         self.timers.cancel(Timer::Offer);
+        if self.mode != Mode::Primary {
+            self.timers.cancel(Timer::Slow);
+        }
         match self.mode {
             Mode::Target => self.mode = Mode::Waiting,
             Mode::Primary => {
@@ -487,6 +493,7 @@ impl Failover {
         self.timers.cancel(Timer::Stall);
         self.timers.cancel(Timer::Slow);
         self.mark_paired();
+        self.peer_in_step();
         self.record(false, format!("{} is in step", self.config.peer));
         true
     }

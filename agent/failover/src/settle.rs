@@ -242,12 +242,17 @@ impl Failover {
     }
 
     fn finish_settling(&mut self, current: LineageId) {
+        if self.conceded_to_me().is_some() {
+            self.peer_conceded();
+        }
+        self.dropped.suspected = None;
         self.settling = None;
         self.mode = Mode::Alone;
         self.rights.promote = false;
         self.offer = None;
         self.fenced_because = None;
         self.timers.cancel(Timer::Stall);
+        self.timers.cancel(Timer::Slow);
         self.resettle();
         if self.hard.marker_before.is_some() || self.replicator.marked != Some(current) {
             self.mark(current);

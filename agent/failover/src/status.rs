@@ -123,6 +123,7 @@ impl Failover {
             format!("{peer} is being resynchronised")
         } else if let Some(view) = self.present() {
             match view.mode {
+                _ if self.keeps_peer_away() && self.dropped.reason.is_some() => return self.keeping_away(),
                 Mode::Stopped => format!("{peer} is stopped"),
                 Mode::Waiting
                 | Mode::Target
@@ -139,6 +140,24 @@ impl Failover {
             format!("{peer} is not heard")
         };
         (Phase::Ready, reason, None)
+    }
+
+    /// The peer fell out of step and is not met yet.
+    fn keeping_away(&self) -> Sentence {
+        let peer = &self.config.peer;
+        let why = self.dropped.reason.as_deref().unwrap_or_default();
+        if !self.dropped.alarmed {
+            return (
+                Phase::Ready,
+                format!("{peer} fell out of step ({why}); it is resynchronised soon"),
+                None,
+            );
+        }
+        let hint = format!(
+            "put that right on {peer}; it is tried again by itself, or at once: safectl stopstart {} --on {peer}",
+            self.config.module
+        );
+        (Phase::Ready, format!("{peer} fell out of step again and again: {why}"), Some(hint))
     }
 
     fn second(&self) -> Sentence {

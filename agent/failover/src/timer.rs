@@ -19,6 +19,8 @@ pub enum Timer {
     Stall,
     /// An entry into a session that the peer does not answer is taken back.
     Patience,
+    /// A peer that fell out of step is met again.
+    Return,
     /// A repair holds the application's operations too long: the peer is outdated instead.
     Slow,
     /// An offer of the primary role that the peer does not take is taken back.
@@ -43,7 +45,7 @@ pub enum Timer {
     Rule,
 }
 
-const COUNT: usize = 18;
+const COUNT: usize = 19;
 
 /// When each timer goes off; at most one date each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use safe_failover::action::{Action, ReplicatorCommand};
-use safe_failover::event::{Event, ReplicatorEvent};
+use safe_failover::event::{Event, Loss, ReplicatorEvent};
 use safe_failover::hard::{HardState, Role};
 use safe_failover::lineage::{Lineage, LineageId};
 use safe_failover::view::{Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
@@ -95,7 +95,11 @@ impl Bench {
     /// The stream broke; the peer says so as well.
     fn lose_session(&mut self) -> SessionId {
         let session = self.session();
-        self.replicator(ReplicatorEvent::SessionLost(session));
+        self.replicator(ReplicatorEvent::SessionLost {
+            session,
+            loss: Loss::Stream,
+            reason: "reset".to_owned(),
+        });
         self.hear(|peer| {
             peer.entered = None;
             peer.paired = None;

@@ -167,6 +167,7 @@ enum Act {
     PersistFails(usize, bool),
     ScriptsHang(usize, bool),
     MountFails(usize, bool),
+    DiskFull(usize, bool),
     DiskFails(usize),
     Force(usize),
     Swap,
@@ -271,7 +272,8 @@ impl Run {
     /// Heals everything, then a pair must form, if need be by what `status` says to type.
     fn end(&mut self) -> Result<(), String> {
         for _ in 0..8 {
-            if self.world.run_until(Duration::from_secs(40), paired)? {
+            // Who fell out of step several times is met again after a minute at most.
+            if self.world.run_until(Duration::from_secs(100), paired)? {
                 self.world.run(Duration::from_secs(4))?;
                 if !self.world.run_until(Duration::from_secs(20), paired)? {
                     return Err(format!("liveness: the pair did not last: {}", self.describe()));
@@ -380,6 +382,7 @@ impl Run {
             machine.scripts_hang = false;
             machine.mount_fails = false;
             machine.refuses = false;
+            machine.disk_full = false;
             world.thaw(host);
             world.plug(host, true);
             if world.hosts[host].up {
@@ -417,10 +420,11 @@ impl Run {
             24 => (Act::Command(host, Command::StopStart), None),
             25 => (Act::KillReplicator(host), None),
             26 | 27 => (Act::ArbiterLost(host), Some(Act::ArbiterBack(host))),
-            28 => match self.random.below(3) {
+            28 => match self.random.below(5) {
                 0 => (Act::PersistFails(host, true), Some(Act::PersistFails(host, false))),
                 1 => (Act::ScriptsHang(host, true), Some(Act::ScriptsHang(host, false))),
-                _ => (Act::MountFails(host, true), Some(Act::MountFails(host, false))),
+                2 => (Act::MountFails(host, true), Some(Act::MountFails(host, false))),
+                _ => (Act::DiskFull(host, true), Some(Act::DiskFull(host, false))),
             },
             _ if self.may_fail_disk => (Act::DiskFails(host), None),
             _ => (Act::BreakStream, None),
@@ -499,6 +503,7 @@ impl Run {
             Act::PersistFails(host, fails) => world.hosts[host].persist_fails = fails,
             Act::ScriptsHang(host, hang) => world.hosts[host].scripts_hang = hang,
             Act::MountFails(host, fails) => world.hosts[host].mount_fails = fails,
+            Act::DiskFull(host, full) => world.hosts[host].disk_full = full,
             Act::DiskFails(host) => {
                 if world.hosts[host].agent.is_some() {
                     self.inconsistent = true;

@@ -166,7 +166,7 @@ impl Runtime {
         }
         let lost = matches!(
             event,
-            ReplicatorEvent::SessionLost(_)
+            ReplicatorEvent::SessionLost { .. }
                 | ReplicatorEvent::SessionEnded(_)
                 | ReplicatorEvent::Died
                 | ReplicatorEvent::Stopped

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use safe_failover::Time;
 use safe_failover::action::ReplicatorCommand;
-use safe_failover::event::{Adopted, ReplicatorEvent};
+use safe_failover::event::{Adopted, Loss, ReplicatorEvent};
 use safe_failover::hard::Role;
 use safe_failover::lineage::LineageId;
 use safe_failover::view::{Copy, Plan, SessionId};
@@ -108,7 +108,7 @@ pub(super) enum Reported {
     /// Mounted, over these FUSE connections.
     Mounted(Vec<u64>),
     /// The session is lost; reason for people.
-    Lost(SessionId, String),
+    Lost(SessionId, Loss, String),
     Progress(wire::Progress),
     Verification(wire::Verification),
     Figures(wire::StreamFigures),
@@ -134,7 +134,8 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::SessionUp(session) => ReplicatorEvent::SessionUp(session_from(session)),
         Report::SessionLost(lost) => {
             let session = lost.session.ok_or(Malformed("a lost session without its id"))?;
-            return Ok(Reported::Lost(session_from(session), lost.reason));
+            let loss = loss_from(lost.loss());
+            return Ok(Reported::Lost(session_from(session), loss, lost.reason));
         }
         Report::SessionEnded(session) => ReplicatorEvent::SessionEnded(session_from(session)),
         Report::InStep(session) => ReplicatorEvent::InStep(session_from(session)),
@@ -155,6 +156,17 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::Resumed(_) => return Ok(Reported::Resumed),
     };
     Ok(Reported::Event(event))
+}
+
+/// A replicator of another version may know ways that this one does not.
+const fn loss_from(loss: wire::Loss) -> Loss {
+    match loss {
+        wire::Loss::Unspecified | wire::Loss::Stream => Loss::Stream,
+        wire::Loss::Silence => Loss::Silence,
+        wire::Loss::Failed => Loss::Failed,
+        wire::Loss::Here => Loss::Here,
+        wire::Loss::Left => Loss::Left,
+    }
 }
 
 /// State of a replicator that outlived its agent; none: freshly started.

@@ -417,6 +417,9 @@ pub struct SessionLost {
     /// One sentence for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// How.
+    #[prost(enumeration = "Loss", tag = "3")]
+    pub loss: i32,
 }
 /// Mounted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -648,6 +651,51 @@ impl Copy {
             "COPY_UNLABELLED" => Some(Self::Unlabelled),
             "COPY_KNOWN" => Some(Self::Known),
             "COPY_UNKNOWN" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+}
+/// How a session was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Loss {
+    /// Not said.
+    Unspecified = 0,
+    /// The stream broke or was not made, or the other node ended it.
+    Stream = 1,
+    /// Nothing was heard for 0.6 of the stall timeout.
+    Silence = 2,
+    /// The other node could not carry out an operation, or not in time; or the resynchronisation cannot be completed.
+    Failed = 3,
+    /// This node could not do its part.
+    Here = 4,
+    /// The other node left it as it was told.
+    Left = 5,
+}
+impl Loss {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LOSS_UNSPECIFIED",
+            Self::Stream => "LOSS_STREAM",
+            Self::Silence => "LOSS_SILENCE",
+            Self::Failed => "LOSS_FAILED",
+            Self::Here => "LOSS_HERE",
+            Self::Left => "LOSS_LEFT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOSS_UNSPECIFIED" => Some(Self::Unspecified),
+            "LOSS_STREAM" => Some(Self::Stream),
+            "LOSS_SILENCE" => Some(Self::Silence),
+            "LOSS_FAILED" => Some(Self::Failed),
+            "LOSS_HERE" => Some(Self::Here),
+            "LOSS_LEFT" => Some(Self::Left),
             _ => None,
         }
     }

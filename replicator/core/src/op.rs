@@ -332,6 +332,28 @@ impl Op {
         matches!(self, Self::Write { .. } | Self::Copy { .. } | Self::Allocate { .. })
     }
 
+    /// What it is called in logs, which hold nothing of what the application writes.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Bind { .. } => "bind",
+            Self::Unbind { .. } => "unbind",
+            Self::Create { .. } => "create",
+            Self::Write { .. } => "write",
+            Self::Truncate { .. } => "truncate",
+            Self::Allocate { .. } => "allocate",
+            Self::Copy { .. } => "copy",
+            Self::Unlink { .. } => "unlink",
+            Self::Rename { .. } => "rename",
+            Self::Link { .. } => "link",
+            Self::SetMeta { .. } => "set attributes",
+            Self::SetXattr { .. } => "set xattr",
+            Self::RemoveXattr { .. } => "remove xattr",
+            Self::Sync { .. } => "sync",
+            Self::SyncAll { .. } => "sync everything",
+        }
+    }
+
     /// Bytes of content it carries.
     #[must_use]
     pub fn payload(&self) -> usize {

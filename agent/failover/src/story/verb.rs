@@ -127,6 +127,7 @@ fn fail(world: &mut World, what: &str, host: usize, fails: bool) -> Result<(), S
         "mount" => machine.mount_fails = fails,
         "stop-script" => machine.scripts_hang = fails,
         "directory" => machine.refuses = fails,
+        "space" => machine.disk_full = fails,
         _ => return Err(format!("unknown fault: {what}; persist, mount, stop-script or directory")),
     }
     Ok(())

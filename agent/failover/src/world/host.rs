@@ -137,6 +137,8 @@ pub struct Host {
     pub scripts_hang: bool,
     pub mount_fails: bool,
     pub refuses: bool,
+    /// Its replicator can carry out nothing of its peer.
+    pub disk_full: bool,
     /// The cable of the address interface is pulled.
     pub unplugged: bool,
     /// Its wall clock is so many seconds late.
@@ -170,6 +172,7 @@ impl Host {
             scripts_hang: false,
             mount_fails: false,
             refuses: false,
+            disk_full: false,
             unplugged: false,
             clock_back: 0,
             command_at: Time::default(),

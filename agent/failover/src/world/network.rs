@@ -165,6 +165,10 @@ impl World {
                     return;
                 }
                 stream.contact = now;
+                if self.hosts[to].disk_full {
+                    self.refuse(to, session);
+                    return;
+                }
                 let disk = &mut self.hosts[to].disk;
                 disk.data |= bit;
                 disk.since |= bit;

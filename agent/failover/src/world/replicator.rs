@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Time;
 use crate::action::ReplicatorCommand;
-use crate::event::ReplicatorEvent;
+use crate::event::{Loss, ReplicatorEvent};
 use crate::hard::Role;
 use crate::left_out::LeftOut;
 use crate::lineage::LineageId;
@@ -138,7 +138,7 @@ impl World {
         let unquiet = self.hosts[host].replicator.as_ref().is_some_and(|replicator| replicator.unquiet);
         if unquiet && self.stream_of(host) == Some(id) {
             // Operations are under way whose end it does not know.
-            self.lose_stream(host, id);
+            self.lose_stream(host, id, Loss::Here);
             return;
         }
         self.edit(host, |replicator| {
@@ -360,8 +360,10 @@ impl World {
                         self.begin_copy(host, id);
                     }
                 }
+            } else if stream.up && now.since(stream.contact) >= stall * 6 / 10 {
+                self.lose_stream(host, id, Loss::Silence);
             } else if now.since(stream.contact) >= stall || (stream.up && !same && path) {
-                self.lose_stream(host, id);
+                self.lose_stream(host, id, Loss::Stream);
             }
         }
         let pause = if self.chance.none { 100 } else { 50 };
@@ -376,15 +378,25 @@ impl World {
     pub fn break_stream(&mut self) {
         for host in 0..2 {
             if let Some(id) = self.stream_of(host) {
-                self.lose_stream(host, id);
+                self.lose_stream(host, id, Loss::Stream);
             }
         }
     }
 
-    fn lose_stream(&mut self, host: usize, id: SessionId) {
+    fn lose_stream(&mut self, host: usize, session: SessionId, loss: Loss) {
         self.deeds += 1;
-        self.drop_stream(host, id);
-        self.report(host, ReplicatorEvent::SessionLost(id));
+        self.drop_stream(host, session);
+        let reason = match loss {
+            Loss::Failed => "the other node could not carry out an operation: no space left on device",
+            Loss::Stream | Loss::Silence | Loss::Here | Loss::Left => "the stream ended",
+        };
+        self.report(host, ReplicatorEvent::SessionLost { session, loss, reason: reason.to_owned() });
+    }
+
+    /// The target cannot do what the source sent: both end the session, and only the source knows why.
+    pub fn refuse(&mut self, target: usize, session: SessionId) {
+        self.lose_stream(target, session, Loss::Stream);
+        self.lose_stream(1 - target, session, Loss::Failed);
     }
 
     fn begin_copy(&mut self, source: usize, session: SessionId) {
@@ -412,6 +424,10 @@ impl World {
         }
         let done = self.hosts[source].replicator.as_ref().and_then(|replicator| replicator.stream.as_ref());
         if done.is_some_and(|stream| stream.copied) {
+            return;
+        }
+        if self.hosts[target].disk_full {
+            self.refuse(target, session);
             return;
         }
         let some = match (last, self.chance.none) {
