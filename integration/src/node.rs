@@ -93,6 +93,20 @@ impl Node {
         self.kill("safe-replicator")
     }
 
+    /// SIGSTOP: the replicators stand still, and nothing else does. Answers when that was.
+    pub fn freeze_replicator(&self) -> Result<Instant> {
+        let moment = crate::clock::now();
+        self.running("safe-replicator")?
+            .into_iter()
+            .try_for_each(|pid| process::signal(pid, Signal::STOP))?;
+        Ok(moment)
+    }
+
+    /// They go on.
+    pub fn thaw_replicator(&self) -> Result<()> {
+        self.running("safe-replicator")?.into_iter().try_for_each(|pid| process::signal(pid, Signal::CONT))
+    }
+
     /// Loss of power; answers when that was.
     pub fn kill_host(&self) -> Result<Instant> {
         self.host.power_off()

@@ -23,9 +23,9 @@ const STEADY: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(3600);
 /// ... so many times are an alarm.
 const ALARM: usize = 3;
-/// Of the stall timeout, in tenths, after which a replicator says that its stream is silent: what is left of it is for
-/// finding another lan.
-const SILENT: u32 = 6;
+/// Hundredths of the stall timeout that are left, and are for finding another lan, when a replicator says that its stream
+/// is silent: it says so after 0.6 of it, and it may take as long as a keepalive until it looks.
+const LEFT: u32 = 35;
 
 /// What is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ impl Failover {
             _ if !source => {}
             (Mode::Primary, Loss::Failed) => self.drop_peer(reason),
             (Mode::Primary, Loss::Silence) if !waited => {
-                let rest = self.config.stall_timeout * (10 - SILENT) / 10;
+                let rest = self.config.stall_timeout * LEFT / 100;
                 self.timers.set(Timer::Stall, self.now + rest);
             }
             (Mode::Alone, Loss::Failed | Loss::Here) => self.drop_peer(reason),
