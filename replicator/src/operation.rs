@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -25,7 +25,7 @@ use crate::report::{Report, Reports};
 use crate::resync::link::Failure;
 use crate::search::search;
 use crate::session::Session;
-use crate::space::{Space, Stopwatch};
+use crate::space::{Space, Stopwatch, is_of_the_disk};
 use crate::state::{Standing, State};
 
 /// Carries out changing operations.
@@ -44,6 +44,8 @@ pub struct Engine {
     /// Operations under way on the files below.
     pub stopwatch: Arc<Stopwatch>,
     space: Space,
+    /// The disk failed in an operation, and that was said.
+    failed: AtomicBool,
     /// Serial of the last session, for the order of times.
     serial: AtomicU64,
 }
@@ -116,11 +118,13 @@ impl Engine {
     ) -> Self {
         let (locks, serial) = (Locks::default(), AtomicU64::new(0));
         let (stopwatch, space) = (Arc::default(), Space::default());
-        Self { nodes, state, knowledge, locks, reports, stopwatch, space, serial }
+        let failed = AtomicBool::new(false);
+        Self { nodes, state, knowledge, locks, reports, stopwatch, space, failed, serial }
     }
 
-    /// The serial of a new session.
+    /// The serial of a new session. The disk may have been put right since the last one.
     pub fn next_serial(&self) -> u64 {
+        self.failed.store(false, Ordering::Release);
         self.serial.fetch_add(1, Ordering::AcqRel) + 1
     }
 
@@ -179,7 +183,10 @@ impl Engine {
         let held = self.locks.hold(keys);
         // Again, now that nothing of the operation can change: a session may have come or gone while waiting.
         let (standing, _) = self.state.standing();
-        let op = (task.build)()?;
+        let op = {
+            let _lap = self.stopwatch.begin();
+            (task.build)()?
+        };
         self.reserve(&op)?;
         if bound == Bound::Nameless {
             return self.nameless(task.subjects, &standing, &op);
@@ -392,7 +399,18 @@ impl Engine {
                 }
                 requests::done(op);
             }
-            Err(_) => requests::failed(),
+            Err(error) => {
+                requests::failed();
+                if is_of_the_disk(error) && !self.failed.swap(true, Ordering::AcqRel) {
+                    let reason = format!("an operation failed: {error}");
+                    tracing::error!(
+                        reason,
+                        operation = op.name(),
+                        "the disk failed: this copy is inconsistent"
+                    );
+                    self.reports.send(Report::DiskFailed(reason));
+                }
+            }
         }
         result
     }
@@ -400,6 +418,8 @@ impl Engine {
     /// An operation that will not fit must fail before the other node has carried it out.
     fn reserve(&self, op: &Op) -> Result<(), Errno> {
         let Some(root) = self.nodes.root_named(op.subject()) else { return Ok(()) };
+        // It may have to allocate, on a disk that hangs.
+        let _lap = self.stopwatch.begin();
         self.space.reserve(&*self.nodes, root, op, Caller::current().uid == 0)
     }
 

@@ -18,7 +18,8 @@ use crate::clock::Boottime;
 /// An error that speaks of the disk, not of the operation: what the filesystem has taken may be gone as well.
 #[must_use]
 pub const fn is_of_the_disk(error: Errno) -> bool {
-    matches!(error, Errno::IO | Errno::ROFS | Errno::UCLEAN | Errno::NXIO | Errno::NODEV)
+    // Not ENXIO nor ENODEV: they also speak of fifos and device nodes without anything behind them.
+    matches!(error, Errno::IO | Errno::ROFS | Errno::UCLEAN)
 }
 
 /// Below this, every operation that needs space is checked.
