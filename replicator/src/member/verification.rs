@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use safe_proto::replication::{Verification, VerifyDifference};
+use safe_proto::replication::{Loss, Verification, VerifyDifference};
 
 use super::Member;
 use crate::backing::Backing;
@@ -54,7 +54,7 @@ pub(super) fn run(member: &Member, session: &Arc<Session>, repair: bool, stop: &
     member.reports.send(Report::Verification(last));
     if resend && marked.is_ok() {
         // Its resync is one like any other: while it runs the other node does not serve.
-        session.lose("the copies differ: what differs is sent again");
+        session.lose(Loss::Stream, "the copies differ: what differs is sent again");
     }
 }
 
