@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use safe_proto::replication::Loss;
 use safe_replication::op::Op;
 
 use super::closing::Closing;
@@ -56,7 +57,7 @@ fn keep(engine: &Weak<Engine>) {
             tracing::error!(%error, "a sync failed: this copy is inconsistent");
             engine.reports.send(Report::DiskFailed(format!("making everything durable failed: {error}")));
             if let Standing::Session(session) = engine.state.standing().0 {
-                session.lose(&format!("a sync failed here: {error}"));
+                session.lose(Loss::Here, &format!("a sync failed here: {error}"));
             }
             failed.store(true, Ordering::Release);
         }
@@ -81,7 +82,7 @@ impl Engine {
             Ok(_) => epochs.closed_on_both(&closing),
             Err(Failure::Refused(code)) => {
                 let error = io::Error::from_raw_os_error(code);
-                session.lose(&format!("a sync failed on the other node: {error}"));
+                session.lose(Loss::Failed, &format!("a sync failed on the other node: {error}"));
             }
             Err(Failure::Lost(_)) => {}
         }
