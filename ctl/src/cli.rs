@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
 use crate::command::{
-    cluster, control, events, explain, help, log, module, rules, status, verify, wait, witness,
+    cluster, control, events, explain, help, log, module, rules, simulate, status, verify, wait, witness,
 };
 
 /// The command line of safed: high availability for ordinary applications on two servers.
@@ -141,6 +141,8 @@ pub(crate) enum Command {
     Rules(rules::RulesArgs),
     /// Set a resource of a module on this node, as a checker would
     Set(rules::SetArgs),
+    /// Play a story of failures on the decisions of safed, without any node: what would happen?
+    Simulate(simulate::SimulateArgs),
     /// Output of a module's scripts on this node
     Log(log::LogArgs),
     /// Wait until a module is in a state

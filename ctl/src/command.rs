@@ -12,6 +12,7 @@ pub(crate) mod help;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod rules;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -38,6 +39,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Explain(args) => explain::run(context, args).await,
         Command::Rules(args) => rules::list(context, args).await,
         Command::Set(args) => rules::set(context, args).await,
+        Command::Simulate(args) => simulate::run(context, &args),
         Command::Log(args) => log::run(context, args).await,
         Command::Wait(args) => wait::run(context, args).await,
         Command::Version => version::run(context).await,

@@ -787,3 +787,66 @@ fn every_page_of_the_guide_is_built_in() {
     }
     assert!(safectl(&["help", "module", "install"]).out.contains("--allow-missing"));
 }
+
+/// A story is played without any safed.
+#[test]
+fn a_story_is_played() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("story");
+    let name = file.to_str().unwrap();
+    let begin = "set arbiter lock\nstart n1 n2\nexpect n2 SECOND/ready within 5s\n";
+    std::fs::write(
+        &file,
+        format!("{begin}cut all\nexpect n1 ALONE/ready within 4s\nexpect n2 WAIT within 10s\n"),
+    )
+    .unwrap();
+    let said = safectl(&["simulate", name]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("n1: serves alone: the arbiter holds its lineage"), "{}", said.out);
+    assert!(said.out.contains("n1 ALONE ready [mounted, address, application]"), "{}", said.out);
+
+    let said = safectl(&["simulate", name, "-o", "json"]);
+    let story: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let steps = story["steps"].as_array().unwrap();
+    assert_eq!((steps.len(), &story["failure"]), (6, &serde_json::Value::Null));
+    assert_eq!((steps[3]["line"].as_u64(), steps[3]["text"].as_str()), (Some(4), Some("cut all")));
+    let alone = &steps[4]["states"][0];
+    assert_eq!((alone["node"].as_str(), alone["state"].as_str()), (Some("n1"), Some("ALONE")));
+}
+
+#[test]
+fn a_story_that_goes_otherwise_and_one_that_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("story");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "start n1 n2\ncrash n1\nexpect n2 ALONE within 5s\n").unwrap();
+    let said = safectl(&["simulate", name]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(
+        said.err.contains("line 3: expect n2 ALONE within 5s") && said.err.contains("found: n2"),
+        "{}",
+        said.err
+    );
+
+    for (text, words) in [
+        ("start n1 n3\n", "no such node: n3"),
+        ("set lans 900\n", "lans: 1 to 8"),
+        ("set tiemout 3s\n", "no such setting"),
+        ("set interval 0s\n", "at least"),
+        ("start n1\nset lans 1\n", "settings stand before"),
+        ("start n1\ncut lan7\n", "no such lan"),
+        ("start n1\nadvance 900000h\n", "longer than a story lasts"),
+        ("start n1\ndance\n", "unknown verb"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let said = safectl(&["simulate", name]);
+        assert_eq!(said.code, 2, "{text}: {}", said.err);
+        assert!(
+            said.err.contains(words) && said.err.contains("safectl help simulate"),
+            "{text}: {}",
+            said.err
+        );
+    }
+    let missing = directory.path().join("missing");
+    assert_eq!(safectl(&["simulate", missing.to_str().unwrap()]).code, 2);
+}

@@ -22,7 +22,7 @@ struct Page {
 }
 
 /// In the order of reading.
-const PAGES: [Page; 8] = [
+const PAGES: [Page; 9] = [
     Page { topic: "start", about: "two nodes in five minutes", text: include_str!("../../guide/start.md") },
     Page { topic: "concepts", about: "words, states, phases", text: include_str!("../../guide/concepts.md") },
     Page {
@@ -44,6 +44,11 @@ const PAGES: [Page; 8] = [
         topic: "arbiters",
         about: "third parties that decide who serves; witnesses",
         text: include_str!("../../guide/arbiters.md"),
+    },
+    Page {
+        topic: "simulate",
+        about: "play a story of failures: what would happen?",
+        text: include_str!("../../guide/simulate.md"),
     },
     Page { topic: "json", about: "field names of -o json", text: include_str!("../../guide/json.md") },
     Page {
