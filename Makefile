@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help demo test lint proof test-vm smoke-vm bench tools system build vm
+.PHONY: help demo test lint proof campaign test-vm smoke-vm bench tools system build vm
 
 help:
 	@echo 'make demo    two hosts on this machine, a cluster, a failover, live (root, /dev/fuse)'
 	@echo 'make test    lints and all tests, under 20 minutes (root, /dev/fuse)'
 	@echo 'make lint    format, clippy, docs, protos, licences'
 	@echo 'make proof   the longer tests, up to 80 minutes'
+	@echo 'make campaign faults by seed on two hosts (MINUTES=10, SEED=1); a short one is part of test'
 	@echo 'make test-vm two virtual machines lose their power, over and over (part of proof); make smoke-vm: once'
 	@echo 'make bench   the mirrored directory beside a plain one, bare FUSE, GlusterFS and rsync (BENCH="--help")'
 	@echo 'DEMO="--keep" make demo leaves it running until Ctrl-C'
@@ -44,6 +45,11 @@ test: lint build
 proof: tools build
 	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only -E 'not binary(power_loss)'
 	$(MAKE) test-vm
+
+MINUTES ?= 10
+
+campaign: tools build
+	@target/debug/campaign --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # The machines are slow where the processor is emulated: what runs in them is the optimised build.
 vm:

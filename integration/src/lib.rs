@@ -17,6 +17,7 @@
 //! `host`, `lan`, `program`, `guardian`.
 
 pub mod bench;
+pub mod campaign;
 pub mod clock;
 pub mod cluster;
 pub mod demo;

@@ -55,11 +55,16 @@ pub struct Client {
 impl Client {
     /// Starts writing from this host.
     pub fn start(host: &Host, address: SocketAddr) -> Result<Self> {
+        Self::start_at(host, address, 1)
+    }
+
+    /// As [`Client::start`], the entries being numbered from `first` on: several clients write to one ledger.
+    pub fn start_at(host: &Host, address: SocketAddr, first: u64) -> Result<Self> {
         let record = Arc::new(Mutex::new(Record::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let init = host.init()?;
         let (shared, end) = (Arc::clone(&record), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || write_on(init, address, &shared, &end));
+        let thread = std::thread::spawn(move || write_on(init, address, first, &shared, &end));
         Ok(Self { record, stop, address, init, thread: Some(thread) })
     }
 
@@ -96,12 +101,26 @@ impl Client {
 
     /// Acknowledged writes that the ledger, as read through the address, does not have, or has with other content.
     pub fn lost(&self) -> Result<Vec<u64>> {
+        self.entries().map(|entries| self.missing(&entries))
+    }
+
+    /// The whole ledger, as read through this client's address.
+    pub fn entries(&self) -> Result<BTreeMap<u64, String>> {
         let (init, address) = (self.init, self.address);
         let read = std::thread::spawn(move || read_all(init, address));
-        let entries = read.join().map_err(|_| Error::new("the client panicked"))??;
+        read.join().map_err(|_| Error::new("the client panicked"))?
+    }
+
+    /// Writes acknowledged to this client that are not in these entries as they were written.
+    pub fn missing(&self, entries: &BTreeMap<u64, String>) -> Vec<u64> {
         let record = self.lock();
         let ids = record.acknowledged.iter().map(|one| one.id);
-        Ok(ids.filter(|id| entries.get(id) != Some(&content(*id))).collect())
+        ids.filter(|id| entries.get(id) != Some(&content(*id))).collect()
+    }
+
+    /// Every acknowledged write, in order.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.lock().acknowledged.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
@@ -120,10 +139,16 @@ fn content(id: u64) -> String {
     format!("entry {id} {:016x}", id.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn write_on(init: u32, address: SocketAddr, record: &Mutex<Record>, stop: &AtomicBool) -> Result<()> {
+fn write_on(
+    init: u32,
+    address: SocketAddr,
+    first: u64,
+    record: &Mutex<Record>,
+    stop: &AtomicBool,
+) -> Result<()> {
     enter_network_of(init)?;
     let mut connection = None;
-    let mut id = 1;
+    let mut id = first;
     while !stop.load(Ordering::Relaxed) {
         let sent = clock::now();
         let outcome = attempt(&mut connection, address, id);
