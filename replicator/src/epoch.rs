@@ -57,6 +57,7 @@ pub struct Recalled {
 struct Inner {
     binding: Option<Binding>,
     journalled: bool,
+    complete: bool,
     current: Option<Arc<Segment>>,
     closing: Vec<Arc<Segment>>,
     /// What an earlier process knew, until it is in a segment of this one.
@@ -153,6 +154,7 @@ impl Epochs {
         let mut recalled = None;
         let mut newest = 0;
         let mut lost = false;
+        let mut complete = false;
         let mut inner = self.inner.lock();
         for slot in 0..SLOTS {
             match segment::read(&self.directory, slot, boot) {
@@ -173,13 +175,13 @@ impl Epochs {
                     if left.header.serial > newest {
                         newest = left.header.serial;
                         (inner.closed, inner.epoch) = (left.header.closed, left.header.epoch);
-                        all.journalled = left.header.journalled;
+                        (all.journalled, complete) = (left.header.journalled, left.header.complete);
                     }
                 }
             }
         }
         self.reserve(&mut inner)?;
-        let recalled = recalled.filter(|_| !lost);
+        let recalled = recalled.filter(|_| !lost && complete);
         inner.journalled = recalled.as_ref().is_some_and(|recalled| recalled.journalled);
         inner.recalled = recalled.as_ref().map(|recalled| recalled.set.clone()).unwrap_or_default();
         Ok(recalled)
@@ -204,12 +206,23 @@ impl Epochs {
                 return Ok(());
             }
             (inner.binding, inner.journalled) = (Some(binding), journalled);
-            let Some(header) = header_of(&inner) else { return Ok(()) };
-            for segment in inner.closing.iter().chain(&inner.current) {
-                let header = Header { serial: segment.serial, epoch: segment.epoch, ..header };
-                segment.set_header(header)?;
+            set_headers(&inner)?
+        };
+        current.iter().try_for_each(|segment| segment.flush())
+    }
+
+    /// Whether these records, with the journal, say everything in which the copies may differ: they do once both are in
+    /// step. Durable when this returns.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn set_complete(&self, complete: bool) -> io::Result<()> {
+        let current = {
+            let mut inner = self.inner.lock();
+            if std::mem::replace(&mut inner.complete, complete) == complete {
+                return Ok(());
             }
-            inner.closing.iter().chain(&inner.current).cloned().collect::<Vec<_>>()
+            set_headers(&inner)?
         };
         current.iter().try_for_each(|segment| segment.flush())
     }
@@ -350,10 +363,22 @@ fn begin(inner: &mut Inner, set: &DirtySet) -> io::Result<Arc<Segment>> {
     Ok(segment)
 }
 
+/// Has all segments say what is known now; answers them.
+fn set_headers(inner: &Inner) -> io::Result<Vec<Arc<Segment>>> {
+    let Some(header) = header_of(inner) else { return Ok(Vec::new()) };
+    let segments: Vec<Arc<Segment>> = inner.closing.iter().chain(&inner.current).cloned().collect();
+    for segment in &segments {
+        let header = Header { serial: segment.serial, epoch: segment.epoch, ..header };
+        segment.set_header(header)?;
+    }
+    Ok(segments)
+}
+
 fn header_of(inner: &Inner) -> Option<Header> {
     let Binding { lineage, boot } = inner.binding?;
     let (serial, epoch, closed) = (inner.serial, inner.epoch, inner.closed);
-    Some(Header { lineage, boot, serial, epoch, closed, journalled: inner.journalled })
+    let (journalled, complete) = (inner.journalled, inner.complete);
+    Some(Header { lineage, boot, serial, epoch, closed, journalled, complete })
 }
 
 #[cfg(test)]

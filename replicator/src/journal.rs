@@ -1,8 +1,9 @@
 //! The dirty set on disk: a preallocated file that is appended to, bound to one lineage and one boot of the machine.
 //!
 //! It survives the end of the process at any instant, since what was written is in the page cache, and works on a full
-//! disk, since its space was reserved before. After a loss of power its tail may be missing: under another boot id it
-//! counts as lost, and the copies are compared in full.
+//! disk, since its space was reserved before. After a loss of power its tail may be missing: what it then does not say is
+//! said by the records of the epoch ([`crate::epoch`]), which closes only once the journal is durable. Each record says
+//! how far the file was durable when it was written, so that a torn tail can be told from damage.
 //!
 //! Files in the directory: `journal` the one in use, `journal.spare` an empty one of the first size whose space is
 //! reserved, for the next beginning or rewriting.
@@ -11,11 +12,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 use safe_replication::dirty::{Change, DirtySet, Limits};
 use safe_replication::record::{self, Context, Found, Record};
 
+use crate::epoch::segment::claimed;
 use header::{Header, SIZE as HEADER};
 
 pub mod clean;
@@ -32,6 +35,9 @@ const RESERVE: u64 = 4096;
 
 /// Granularity of records on content, so that a file that is written through takes few.
 const GRAIN: u64 = 64 * 1024;
+
+/// The epoch that its records name: no segment has this number.
+const WRITTEN: u64 = u64::from_le_bytes(*b"journal\xff");
 
 /// What a journal belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +62,8 @@ pub struct Journal {
     end: u64,
     allocated: u64,
     most: u64,
-    context: Context,
+    // How far the file is durable.
+    durable: AtomicU64,
     // What the file says, so that it is not said twice. Invariant: reading the file gives at least this.
     recorded: DirtySet,
     // A write failed: what `recorded` says is no longer on disk.
@@ -94,13 +101,11 @@ impl Journal {
             end: 0,
             allocated: 0,
             most,
-            context: Context::default(),
+            durable: AtomicU64::new(0),
             recorded: fresh(Limits::DEFAULT),
             failed: false,
         };
         journal.rewrite(set)?;
-        journal.sync()?;
-        File::open(directory)?.sync_all()?;
         Ok(journal)
     }
 
@@ -134,16 +139,41 @@ impl Journal {
         set.merge(&recorded);
         let allocated = bytes.len() as u64;
         let directory = directory.to_path_buf();
-        let context = Context::default();
+        let durable = AtomicU64::new(0);
         Ok((
-            Self { directory, file, binding, end, allocated, most: MOST, context, recorded, failed: false },
+            Self { directory, file, binding, end, allocated, most: MOST, durable, recorded, failed: false },
             set,
         ))
     }
 
-    /// In what the following changes happen.
-    pub const fn set_context(&mut self, context: Context) {
-        self.context = context;
+    /// What a journal of this lineage says that was written before the machine lost power: all that was durable.
+    ///
+    /// # Errors
+    /// There is none, it belongs to something else, or something that was durable is damaged.
+    pub fn read_left(directory: &Path, lineage: u128) -> Result<DirtySet, Lost> {
+        let path = directory.join("journal");
+        let lost = |what: &str| Lost(format!("the journal {} {what}", path.display()));
+        let io = |error: io::Error| lost(&format!("cannot be read: {error}"));
+        if fs::metadata(&path).map_err(io)?.len() > 2 * MOST {
+            return Err(lost("is longer than any journal"));
+        }
+        let bytes = fs::read(&path).map_err(io)?;
+        let header = Header::decode(&bytes).ok_or_else(|| lost("has no valid header"))?;
+        if header.binding.lineage != lineage {
+            return Err(lost("belongs to another lineage"));
+        }
+        let (recorded, end) = prefix(&bytes).ok_or_else(|| lost("is damaged"))?;
+        let durable = usize::try_from(end).ok().and_then(|end| claimed(&bytes, end, WRITTEN));
+        if durable > Some(end) {
+            return Err(lost("is damaged"));
+        }
+        let mut set = DirtySet::new();
+        set.merge(&recorded);
+        Ok(set)
+    }
+
+    fn context(&self) -> Context {
+        Context { epoch: WRITTEN, session: (self.durable.load(Ordering::Acquire), 0) }
     }
 
     /// What it is bound to.
@@ -173,16 +203,16 @@ impl Journal {
         for change in changes {
             let change = rounded(change);
             if self.recorded.mark(&change) {
-                record::encode(&Record { context: self.context, change }, &mut bytes);
+                record::encode(&Record { context: self.context(), change }, &mut bytes);
             }
         }
         if self.recorded.is_everything() && !bytes.is_empty() {
             bytes.clear();
-            record::encode(&Record { context: self.context, change: Change::Everything }, &mut bytes);
+            record::encode(&Record { context: self.context(), change: Change::Everything }, &mut bytes);
         }
         for object in self.recorded.take_coarsened() {
             for change in self.recorded.changes_of(&object) {
-                record::encode(&Record { context: self.context, change }, &mut bytes);
+                record::encode(&Record { context: self.context(), change }, &mut bytes);
             }
         }
         bytes
@@ -202,7 +232,9 @@ impl Journal {
     /// # Errors
     /// The disk failed.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.durable.store(self.end, Ordering::Release);
+        Ok(())
     }
 
     /// End it: the copies are equal. The space stays reserved for the next one.
@@ -254,7 +286,7 @@ impl Journal {
     /// The last resort, in the space kept for it.
     fn say_everything(&mut self) -> io::Result<()> {
         let mut bytes = Vec::new();
-        record::encode(&Record { context: self.context, change: Change::Everything }, &mut bytes);
+        record::encode(&Record { context: self.context(), change: Change::Everything }, &mut bytes);
         self.recorded.mark_everything();
         self.file.write_all_at(&bytes, self.end)?;
         self.end += bytes.len() as u64;
@@ -272,12 +304,16 @@ impl Journal {
         if wanted > size && rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, wanted).is_ok() {
             allocated = wanted;
         }
-        let (recorded, bytes) = fit(set, self.context, allocated / 4 * 3);
+        let (recorded, bytes) = fit(set, self.context(), allocated / 4 * 3);
         file.write_all_at(&Header { binding: self.binding }.encode(), 0)?;
         file.write_all_at(&bytes, HEADER)?;
+        // What the file before it says may be durable: nothing less may stand in its place.
+        file.sync_data()?;
         fs::rename(&spare, self.directory.join("journal"))?;
+        File::open(&self.directory)?.sync_all()?;
         (self.file, self.recorded, self.allocated) = (file, recorded, allocated);
         self.end = HEADER + bytes.len() as u64;
+        self.durable.store(self.end, Ordering::Release);
         if let Err(error) = Self::prepare(&self.directory) {
             tracing::warn!(%error, "no space can be reserved for the next journal");
         }
@@ -363,28 +399,27 @@ fn allocate(path: &Path, size: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// All records: what they say, where they end, and how many bytes of a record that was not written to its end follow.
-fn read(bytes: &[u8]) -> Option<(DirtySet, u64, usize)> {
+/// All records up to the first place that holds none: what they say, and where they end.
+fn prefix(bytes: &[u8]) -> Option<(DirtySet, u64)> {
     let mut recorded = fresh(Limits::DEFAULT);
     let mut at = usize::try_from(HEADER).ok()?;
-    loop {
-        let rest = bytes.get(at..)?;
-        match record::decode(rest) {
-            Found::Record(record, len) => {
-                recorded.mark(&record.change);
-                at += len;
-            }
-            Found::End => {
-                // Only zeros may follow the end.
-                return rest.iter().all(|byte| *byte == 0).then_some((recorded, at as u64, 0));
-            }
-            Found::Damaged => {
-                let longest = rest.len().min(record::HEAD + record::BODY_LIMIT);
-                let torn = rest[longest..].iter().all(|byte| *byte == 0);
-                return torn.then_some((recorded, at as u64, longest));
-            }
-        }
+    while let Found::Record(record, len) = record::decode(bytes.get(at..)?) {
+        recorded.mark(&record.change);
+        at += len;
     }
+    Some((recorded, at as u64))
+}
+
+/// All records: what they say, where they end, and how many bytes of a record that was not written to its end follow.
+fn read(bytes: &[u8]) -> Option<(DirtySet, u64, usize)> {
+    let (recorded, end) = prefix(bytes)?;
+    let rest = bytes.get(usize::try_from(end).ok()?..)?;
+    let torn = match record::decode(rest) {
+        // Only zeros may follow the end.
+        Found::Record(..) | Found::End => 0,
+        Found::Damaged => rest.len().min(record::HEAD + record::BODY_LIMIT),
+    };
+    rest[torn..].iter().all(|byte| *byte == 0).then_some((recorded, end, torn))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use safe_replication::dirty::{Change, DirtySet, Marks, Object};
-use safe_replication::record::Context;
 
 use crate::epoch::Epochs;
 use crate::journal::{Binding, Journal};
@@ -42,7 +41,6 @@ struct Inner {
     // As `sent`, and the peer is making it durable now.
     syncing: DirtySet,
     journal: Option<Journal>,
-    context: Context,
     stage: Stage,
     // Boot id of the peer that `sent` and `syncing` went to.
     peer: Option<u128>,
@@ -90,7 +88,6 @@ impl Knowledge {
             sent: DirtySet::new(),
             syncing: DirtySet::new(),
             journal: None,
-            context: Context::default(),
             stage: Stage::Apart,
             peer: None,
         };
@@ -108,7 +105,13 @@ impl Knowledge {
         let mut inner = self.inner.lock();
         let mut journal = false;
         for id in accept {
-            if let Ok((_, known)) = Journal::open(&self.directory, Binding { lineage: *id, boot }) {
+            let known = match Journal::open(&self.directory, Binding { lineage: *id, boot }) {
+                Ok((_, known)) => Ok(known),
+                // Its tail may be missing; what that said is wholly in the records of the epoch.
+                Err(lost) if recalled.as_ref().is_none_or(|recalled| !recalled.journalled) => Err(lost),
+                Err(_) => Journal::read_left(&self.directory, *id),
+            };
+            if let Ok(known) = known {
                 inner.dirty.merge(&known);
                 journal = true;
             }
@@ -144,21 +147,11 @@ impl Knowledge {
         // What the other node may lose is in the journal from now on, and marked if it did.
         let since = self.epochs.since();
         inner.sent.merge(&since);
-        let mut journal = Journal::create(&self.directory, binding, &inner.truth())?;
-        journal.set_context(inner.context);
+        let journal = Journal::create(&self.directory, binding, &inner.truth())?;
         inner.journal = Some(journal);
         self.epochs.bind(binding, Some(true))?;
         self.epochs.open()?;
         Ok(lost)
-    }
-
-    /// In what the following changes happen.
-    pub fn set_context(&self, context: Context) {
-        let mut inner = self.inner.lock();
-        inner.context = context;
-        if let Some(journal) = &mut inner.journal {
-            journal.set_context(context);
-        }
     }
 
     /// Mark changes: in the journal first where there is one, and before they are made. Their order does not matter.

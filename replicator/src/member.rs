@@ -201,6 +201,9 @@ impl Member {
         blocking(move || {
             let peer = *own.peer.lock();
             let agrees = own.epochs().meet(peer.closed);
+            if joining.plan == FULL {
+                own.epochs().set_complete(false).map_err(journal)?;
+            }
             own.epochs().open().map_err(journal)?;
             own.knowledge.joined(peer.boot).map_err(journal)?;
             match joining.role {
@@ -230,6 +233,9 @@ impl Member {
             }
             // What this node knew to differ was sent to the source and came back repaired.
             knowledge.in_step_as_target();
+            if let (Err(error), Some(session)) = (knowledge.epochs.set_complete(true), own.upgrade()) {
+                return session.lose(Loss::Here, &journal(error));
+            }
             knows.store(true, Ordering::Release);
             reports.send(Report::InStep(crate::control::session_id(name)));
         });
@@ -277,6 +283,9 @@ impl Member {
                 self.knows_inflight.store(true, Ordering::Release);
                 // Soon it is known that both have everything.
                 self.epochs().want_close();
+                if let Err(error) = self.epochs().set_complete(true) {
+                    return session.lose(Loss::Here, &journal(error));
+                }
                 session.in_step.store(true, Ordering::Release);
                 self.reports.send(Report::InStep(crate::control::session_id(session.name)));
             }

@@ -306,7 +306,7 @@ impl Meeting<'_> {
     }
 
     fn pair(&self, primary: Side) -> Outcome {
-        let knows = |view: &View| view.knows_inflight && !view.rebooted;
+        let knows = |view: &View| view.knows_inflight;
         if knows(self.first) && knows(self.second) {
             return Outcome::Pair(primary);
         }
@@ -314,7 +314,7 @@ impl Meeting<'_> {
     }
 
     fn delta(&self, source: Side) -> Outcome {
-        let knows = |view: &View| view.knows_inflight && !view.rebooted;
+        let knows = |view: &View| view.knows_inflight;
         let plan = if knows(self.first) && knows(self.second) { Plan::Delta } else { Plan::Full };
         self.source(source, plan, false)
     }

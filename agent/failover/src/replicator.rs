@@ -68,7 +68,8 @@ impl Failover {
         }
         self.replicator.process = Process::Ready;
         self.replicator.copy = copy;
-        self.replicator.knows_inflight = knows_inflight;
+        // A resync that compares everything may have been broken off before it was begun: nobody knows any more.
+        self.replicator.knows_inflight = knows_inflight && !self.hard.target;
         self.timers.cancel(Timer::Retry);
         self.unblock();
         if copy == Copy::Unknown && self.hard.lineage.current.is_none() && self.hard.marker_before.is_some() {

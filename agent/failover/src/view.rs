@@ -145,7 +145,8 @@ pub struct View {
     pub target: bool,
     /// The machine's boot id changed since the copies were last in step.
     pub rebooted: bool,
-    /// The replicator still knows which operations were in flight (false after its crash: the plan must be full).
+    /// The replicator knows in what this copy may differ, whatever became of its process and its machine (false: its records
+    /// are lost, the plan must be full).
     pub knows_inflight: bool,
     /// This node's entry into a session, while it lasts.
     pub entered: Option<Entered>,

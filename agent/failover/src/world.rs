@@ -452,6 +452,8 @@ impl World {
         machine.boot += 1;
         let disk = &mut machine.disk;
         disk.data = disk.synced | (disk.data & kept);
+        // What was changed since the last epoch is recorded.
+        disk.known |= disk.since;
         disk.rebooted = true;
         self.forget_what_power_took(host);
     }

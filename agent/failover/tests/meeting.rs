@@ -179,7 +179,7 @@ fn rule_2_a_target_whose_source_never_settled_agreed_in_vain() {
     // It agreed to be replaced, but the source lost power before it settled: nothing was copied.
     let target = edit(view(), |v| (v.target, v.outdated) = (true, true));
     let lost = edit(view(), |v| (v.rebooted, v.role) = (true, Role::Primary));
-    check(&target, &lost, source(Side::First, Plan::Full));
+    check(&target, &lost, Outcome::Pair(Side::First));
 }
 
 #[test]
@@ -200,9 +200,11 @@ fn rule_3_equal_copies_take_roles_by_term() {
 #[test]
 fn rule_3_who_lost_its_page_cache_follows() {
     let rebooted = edit(view(), |v| (v.rebooted, v.role) = (true, Role::Primary));
-    check(&view(), &rebooted, source(Side::First, Plan::Full));
+    check(&view(), &rebooted, Outcome::Pair(Side::First));
     let both = edit(view(), |v| v.rebooted = true);
-    check(&rebooted, &both, source(Side::First, Plan::Full));
+    check(&rebooted, &both, Outcome::Pair(Side::First));
+    let lost = edit(rebooted, |v| v.knows_inflight = false);
+    check(&view(), &lost, source(Side::First, Plan::Full));
 }
 
 #[test]
@@ -233,7 +235,8 @@ fn rule_4_the_holder_of_the_base_is_source() {
 #[test]
 fn rule_5_the_other_is_at_my_base() {
     check(&alone(2), &view(), source(Side::First, Plan::Delta));
-    check(&edit(alone(2), |v| v.rebooted = true), &view(), source(Side::First, Plan::Full));
+    check(&edit(alone(2), |v| v.rebooted = true), &view(), source(Side::First, Plan::Delta));
+    check(&edit(alone(2), |v| v.knows_inflight = false), &view(), source(Side::First, Plan::Full));
     // It holds a base itself: it went on as well.
     let both = edit(view(), |v| {
         v.lineage = Lineage { base: Some(id(50)), settled: true, wrote_alone: false, ..v.lineage.clone() };

@@ -22,6 +22,9 @@ pub struct Header {
     pub closed: u64,
     /// There is a journal too: what it says is missing here.
     pub journalled: bool,
+    /// With the journal these records say everything in which the copies may differ. False until they are in step, if
+    /// what was known before is lost.
+    pub complete: bool,
 }
 
 impl Header {
@@ -36,7 +39,7 @@ impl Header {
         for number in [self.serial, self.epoch, self.closed] {
             page.extend_from_slice(&number.to_le_bytes());
         }
-        page.push(u8::from(self.journalled));
+        page.push(u8::from(self.journalled) | u8::from(self.complete) << 1);
         page.extend_from_slice(&crc32fast::hash(&page).to_le_bytes());
         page.resize(4096, 0);
         page
@@ -67,7 +70,8 @@ impl Header {
                 serial: number(44)?,
                 epoch: number(52)?,
                 closed: number(60)?,
-                journalled: checked[68] != 0,
+                journalled: checked[68] & 1 != 0,
+                complete: checked[68] & 2 != 0,
             })
         };
         header().map(Some).ok_or("is too short")

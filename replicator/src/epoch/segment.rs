@@ -158,8 +158,9 @@ pub fn parse(bytes: &[u8], boot: u128) -> Result<Option<Left>, &'static str> {
     if lost { Err("is damaged") } else { Ok(Some(Left { header, set })) }
 }
 
-/// How far the file was durable by any record of this segment behind `at`; none: there is no such record.
-fn claimed(bytes: &[u8], at: usize, serial: u64) -> Option<u64> {
+/// How far a file was durable by any record behind `at` that names this segment; none: there is no such record.
+#[must_use]
+pub fn claimed(bytes: &[u8], at: usize, serial: u64) -> Option<u64> {
     const PAGE: usize = 4096;
     let pattern = serial.to_le_bytes();
     let mut most = None;

@@ -28,6 +28,7 @@ fn open(directory: &Path) -> Epochs {
     epochs.recall(&[7], 9, false).expect("recall");
     epochs.bind(BINDING, None).expect("bind");
     epochs.open().expect("open");
+    epochs.set_complete(true).expect("written");
     epochs
 }
 
@@ -186,4 +187,17 @@ fn a_torn_tail_is_dropped_and_damage_is_noticed() {
     // The record of the second file says that the first one's was durable.
     damage(header + 20);
     assert!(recall(place.path(), 8).is_none(), "it was durable");
+}
+
+#[test]
+fn records_that_begin_when_something_was_lost_are_not_everything_until_the_copies_are_in_step() {
+    let place = tempfile::tempdir().expect("a directory");
+    let epochs = Epochs::new(place.path());
+    assert!(epochs.recall(&[7], 9, false).expect("recall").is_none());
+    epochs.bind(BINDING, None).expect("bind");
+    epochs.open().expect("open");
+    drop(enter(&epochs, &[data(1, 0)]));
+    assert!(recall(place.path(), 9).is_none());
+    epochs.set_complete(true).expect("written");
+    assert!(recall(place.path(), 9).is_some());
 }

@@ -6,7 +6,7 @@ use super::Binding;
 pub(super) const SIZE: u64 = 4096;
 
 const MAGIC: &[u8; 8] = b"safedjnl";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKED: usize = 44;
 
 /// What it says.

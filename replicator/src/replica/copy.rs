@@ -73,6 +73,7 @@ impl Replica {
         let knowledge = Knowledge::new(directory);
         let clean = clean::take(directory).map_err(failed)?;
         let knows = knowledge.recall(accept, self.boot, clean.is_some()).map_err(failed)?;
+        knowledge.epochs.set_complete(knows || clean.is_some()).map_err(failed)?;
         Ok((Arc::new(knowledge), knows || clean.is_some() || accept.is_empty()))
     }
 

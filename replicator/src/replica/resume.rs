@@ -130,6 +130,7 @@ impl Replica {
         let knowledge = Knowledge::new(directory);
         let all = knowledge.recall(accept, self.boot, false).map_err(failed)?;
         let lineage = accept.first().copied().unwrap_or(0);
+        knowledge.epochs.set_complete(all).map_err(failed)?;
         knowledge.epochs.bind(Binding { lineage, boot: self.boot }, None).map_err(failed)?;
         Ok((Arc::new(knowledge), all))
     }

@@ -268,6 +268,33 @@ fn both_lose_power() {
 }
 
 #[test]
+fn a_node_that_goes_on_alone_loses_power() {
+    let mut rig = Rig::new();
+    old(&rig.pair.a.data);
+    rig.settle();
+    rig.pair.b.kill();
+    lost(&mut rig.pair.a);
+    rig.pair.a.settle(LINEAGE + 1);
+    change(&rig.pair.a.data, 1);
+    until("an epoch is closed", || rig.pair.a.log().contains("an epoch is durable here"));
+    change(&rig.pair.a.data, 2);
+    write_at(&rig.pair.a.data.join("old/9"), MIB, &[3; 5000]);
+    File::open(rig.pair.a.data.join("old/9")).unwrap().sync_all().unwrap();
+    rig.pair.a.kill();
+    rig.pair.a.bury();
+    rig.a.lose_power();
+    rig.pair.a.boot = 11;
+    rig.pair.a.start();
+    assert!(rig.pair.a.examine(&[LINEAGE + 1, LINEAGE]).knows_inflight);
+    rig.pair.b.start();
+    assert!(rig.pair.b.examine(&[LINEAGE]).knows_inflight);
+    rig.pair.session(2, Plan::Delta);
+    assert_equal(&rig.pair.a.data, &rig.pair.b.data);
+    let synced = fs::read(rig.pair.b.data.join("old/9")).unwrap();
+    assert_eq!(synced[MIB as usize..MIB as usize + 5000], [3; 5000], "what was synced is there");
+}
+
+#[test]
 fn without_its_records_a_copy_knows_nothing() {
     let mut rig = Rig::new();
     old(&rig.pair.a.data);
