@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
-use safe_proto::replication::frame;
 use safe_replication::dirty::{Change, DirtySet};
 use safe_replication::key::Key;
 use safe_replication::op::{Number, ObjectId, Op};
@@ -25,6 +24,7 @@ use crate::crash;
 use crate::epoch::Entered;
 use crate::epoch::closing::Closing;
 use crate::knowledge::Knowledge;
+use crate::line::Seat;
 use crate::linux::handle::magic_path;
 use crate::node::Nodes;
 use crate::report::{Report, Reports};
@@ -52,6 +52,8 @@ struct Inner {
     ready: VecDeque<(Ticket, Job)>,
     /// Changes of operations begun here and not known to be carried out on the primary.
     uncertain: BTreeMap<Number, Vec<Change>>,
+    /// Operations that are being carried out by the threads that read them.
+    here: usize,
     closing: bool,
 }
 
@@ -113,56 +115,10 @@ impl Applier {
         Ok(applier)
     }
 
-    /// Takes an operation in the order of the stream. Never waits.
-    ///
-    /// # Errors
-    /// The primary sends more than it may.
-    pub fn operation(&self, number: Number, watermark: Number, op: Op) -> Result<(), &'static str> {
-        if let Op::SyncAll { in_step, epoch } = op {
-            if epoch != 0 {
-                return self.close_epoch(number, watermark, epoch);
-            }
-            self.shared.records.fetch_or(in_step, Ordering::AcqRel);
-        }
-        let keys = op.keys();
-        self.shared.enter(keys.as_slice(), Job::Operation(number, op), Some(watermark))
-    }
-
-    /// An epoch is closed beside the workers: a sync may take long, and a session need not wait for it to end.
-    fn close_epoch(&self, number: Number, watermark: Number, epoch: u64) -> Result<(), &'static str> {
-        let seeds: Vec<Change> = {
-            let mut inner = self.shared.inner.lock();
-            self.shared.prune(&mut inner, watermark);
-            inner.uncertain.values().flatten().cloned().collect()
-        };
-        let own = Arc::clone(&self.shared);
-        let closing = own.knowledge.epochs.asked_to_close(epoch, &seeds);
-        let work = move || {
-            let result = closing.map_err(errno).and_then(|closing| own.sync_epoch(closing));
-            own.session.tell(frame::Kind::Result(wire::answer(
-                number,
-                result.map(|()| None).map_err(Errno::raw_os_error),
-            )));
-        };
-        let spawned = std::thread::Builder::new().name("epoch".into()).spawn(work);
-        spawned.map(drop).map_err(|_| "no thread can be started")
-    }
-
-    /// Takes a question.
-    ///
-    /// # Errors
-    /// The primary sends more than it may.
-    pub fn question(&self, number: Number, query: Query) -> Result<(), &'static str> {
-        let mut ids = wire::objects(&query);
-        ids.sort_unstable();
-        ids.dedup();
-        let keys: Vec<Key> = ids.iter().map(|id| Key::all(id.0).shared()).collect();
-        self.shared.enter(&keys, Job::Question(number, query), None)
-    }
-
-    /// The primary has carried out everything up to here.
-    pub fn watermark(&self, watermark: Number) {
-        self.shared.prune(&mut self.shared.inner.lock(), watermark);
+    /// Where operations enter.
+    #[must_use]
+    pub fn entrance(&self) -> Entrance {
+        Entrance(Arc::clone(&self.shared))
     }
 
     /// Ends the session here: what has not begun is dropped, what has begun is waited for. Answers with what the primary
@@ -174,6 +130,9 @@ impl Applier {
             inner.closing = true;
             inner.ready.clear();
             inner.blocked.clear();
+            while inner.here > 0 {
+                self.shared.changed.wait(&mut inner);
+            }
         }
         self.shared.changed.notify_all();
         for worker in self.workers.drain(..) {
@@ -188,16 +147,100 @@ impl Applier {
     }
 }
 
+/// Where operations enter, as long as somebody holds it.
+pub struct Entrance(Arc<Shared>);
+
+impl Entrance {
+    /// Takes an operation in the order of the stream. Waits for nothing but, with a seat that can be left, for the
+    /// operation itself if that is quick.
+    ///
+    /// # Errors
+    /// The primary sends more than it may, or the session has ended.
+    pub fn operation(
+        &self,
+        number: Number,
+        watermark: Number,
+        op: Op,
+        seat: Option<&Seat<'_>>,
+    ) -> Result<(), &'static str> {
+        let shared = &*self.0;
+        if let Op::SyncAll { in_step, epoch } = op {
+            if epoch != 0 {
+                return self.close_epoch(number, watermark, epoch);
+            }
+            shared.records.fetch_or(in_step, Ordering::AcqRel);
+        }
+        let keys = op.keys();
+        let here = seat.filter(|seat| seat.may_leave() && shared.is_quick(&op));
+        let job = Job::Operation(number, op);
+        if let Some((ticket, job)) = shared.enter(keys.as_slice(), job, Some(watermark), here.is_some())?
+            && let Some(seat) = here
+        {
+            seat.leave_for(|| shared.carry_out_here(ticket, job));
+        }
+        Ok(())
+    }
+
+    /// An epoch is closed beside the workers: a sync may take long, and a session need not wait for it to end.
+    fn close_epoch(&self, number: Number, watermark: Number, epoch: u64) -> Result<(), &'static str> {
+        let seeds: Vec<Change> = {
+            let mut inner = self.0.inner.lock();
+            self.0.prune(&mut inner, watermark);
+            inner.uncertain.values().flatten().cloned().collect()
+        };
+        let own = Arc::clone(&self.0);
+        let closing = own.knowledge.epochs.asked_to_close(epoch, &seeds);
+        let work = move || {
+            let result = closing.map_err(errno).and_then(|closing| own.sync_epoch(closing));
+            own.session.answer(wire::answer(number, result.map(|()| None).map_err(Errno::raw_os_error)));
+            own.session.flush();
+        };
+        let spawned = std::thread::Builder::new().name("epoch".into()).spawn(work);
+        spawned.map(drop).map_err(|_| "no thread can be started")
+    }
+
+    /// Takes a question.
+    ///
+    /// # Errors
+    /// The primary sends more than it may, or the session has ended.
+    pub fn question(&self, number: Number, query: Query) -> Result<(), &'static str> {
+        let mut ids = wire::objects(&query);
+        ids.sort_unstable();
+        ids.dedup();
+        let keys: Vec<Key> = ids.iter().map(|id| Key::all(id.0).shared()).collect();
+        self.0.enter(&keys, Job::Question(number, query), None, false).map(drop)
+    }
+
+    /// The primary has carried out everything up to here.
+    pub fn watermark(&self, watermark: Number) {
+        self.0.prune(&mut self.0.inner.lock(), watermark);
+    }
+}
+
 impl Shared {
-    fn enter(&self, keys: &[Key], job: Job, watermark: Option<Number>) -> Result<(), &'static str> {
+    /// Lets a job in. Answers it if it can be done at once by who brings it, which `here` says it wants to.
+    fn enter(
+        &self,
+        keys: &[Key],
+        job: Job,
+        watermark: Option<Number>,
+        here: bool,
+    ) -> Result<Option<(Ticket, Job)>, &'static str> {
         let mut inner = self.inner.lock();
         if let Some(watermark) = watermark {
             self.prune(&mut inner, watermark);
+        }
+        if inner.closing {
+            return Err("the session has ended");
         }
         if inner.order.len() >= MOST {
             return Err("the primary sent too many operations at once");
         }
         let (ticket, ready) = inner.order.enter(keys);
+        if ready && here {
+            inner.here += 1;
+            return Ok(Some((ticket, job)));
+        }
         if ready {
             inner.ready.push_back((ticket, job));
             drop(inner);
@@ -205,7 +248,30 @@ impl Shared {
         } else {
             inner.blocked.insert(ticket, job);
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// It waits for no disk, mostly: a thread that is woken for it would take longer than the operation.
+    fn is_quick(&self, op: &Op) -> bool {
+        let slow = matches!(
+            op,
+            Op::Sync { .. }
+                | Op::SyncAll { .. }
+                | Op::Copy { .. }
+                | Op::Allocate { .. }
+                | Op::Truncate { .. }
+        );
+        !slow && !self.nodes.backing().roots.iter().any(|root| root.ack_disk)
+    }
+
+    fn carry_out_here(&self, ticket: Ticket, job: Job) {
+        self.carry_out_job(ticket, job);
+        let mut inner = self.inner.lock();
+        inner.here -= 1;
+        if inner.closing {
+            drop(inner);
+            self.changed.notify_all();
+        }
     }
 
     #[expect(clippy::unused_self, reason = "reads beside enter")]
@@ -230,16 +296,21 @@ impl Shared {
                 self.changed.wait(&mut inner);
             };
             drop(inner);
-            let answer = match job {
-                Job::Operation(number, op) => self.apply(number, &op),
-                Job::Question(number, query) => {
-                    let answer = self.answerer.answer(self, &query);
-                    wire::answer(number, answer.map(Some).map_err(Errno::raw_os_error))
-                }
-            };
-            self.leave(ticket);
-            self.session.tell(frame::Kind::Result(answer));
+            self.carry_out_job(ticket, job);
+            self.session.flush();
         }
+    }
+
+    fn carry_out_job(&self, ticket: Ticket, job: Job) {
+        let answer = match job {
+            Job::Operation(number, op) => self.apply(number, &op),
+            Job::Question(number, query) => {
+                let answer = self.answerer.answer(self, &query);
+                wire::answer(number, answer.map(Some).map_err(Errno::raw_os_error))
+            }
+        };
+        self.leave(ticket);
+        self.session.answer(answer);
     }
 
     fn leave(&self, ticket: Ticket) {

@@ -1,11 +1,10 @@
 //! The life of a session on the data plane's thread: find the other node, agree, exchange frames, end. Nothing here
 //! waits for a disk.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use safe_proto::replication::{Frame, Hello, KeepAlive, Loss, StreamFigures, frame};
 use safe_replication::op::{Number, Op};
 use tokio::net::TcpStream;
@@ -13,15 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Boottime;
+use crate::line::{Handler, Line, Seat};
 use crate::member::{Member, Peer, Role};
 use crate::replica::boot_id;
 use crate::report::Report;
-use crate::session::{Session, SessionName};
+use crate::session::{Carrier, Session, SessionName};
 use crate::stream::{Connection, accept, dial, is_silence};
 use crate::wire;
 
 /// Version of the protocol between replicators.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Longest wait for one attempt to connect.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// For the reason of an end to reach the other side.
@@ -169,22 +169,19 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         boot: boot_id().to_be_bytes().to_vec().into(),
         closed: member.epochs().closed(),
     };
-    let send =
-        |kind| connection.outgoing.try_send(Frame { kind: Some(kind) }).map_err(|_| "the stream ended");
-    send(frame::Kind::Hello(hello.clone()))?;
-    let first = timeout(ATTEMPT, connection.incoming.next()).await.map_err(|_| "no greeting came")?;
-    let theirs = match first {
-        Some(Ok(Frame { kind: Some(frame::Kind::Hello(theirs)) })) => theirs,
-        Some(Ok(Frame { kind: Some(frame::Kind::Refusal(reason)) })) => {
+    connection.send(frame::Kind::Hello(hello.clone())).await?;
+    let first = timeout(ATTEMPT, connection.receive()).await.map_err(|_| "no greeting came")?;
+    let theirs = match first?.kind {
+        Some(frame::Kind::Hello(theirs)) => theirs,
+        Some(frame::Kind::Refusal(reason)) => {
             return Err(format!("refused by the other node: {}", clipped(&reason)));
         }
-        Some(Err(status)) => return Err(status.message().to_owned()),
-        Some(Ok(_)) | None => return Err("no greeting came".into()),
+        _ => return Err("no greeting came".into()),
     };
     if let Some(difference) = difference(&hello, &theirs, &settings.peer) {
-        send(frame::Kind::Refusal(difference.clone()))?;
+        connection.send(frame::Kind::Refusal(difference.clone())).await?;
         // The other side closes when it has read the reason.
-        let _end = timeout(ATTEMPT / 4, connection.incoming.next()).await;
+        let _end = timeout(ATTEMPT / 4, connection.receive()).await;
         return Err(difference);
     }
     let boot: [u8; 16] = theirs.boot.as_ref().try_into().map_err(|_| "the greeting has no boot id")?;
@@ -217,61 +214,68 @@ fn clipped(text: &str) -> String {
 async fn converse(
     member: &Arc<Member>,
     joining: Joining,
-    mut connection: Connection,
+    connection: Connection,
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
-    let session = member.new_session(joining.name, connection.outgoing.clone());
-    let lost = |reason: String| End::Lost(Loss::Here, reason);
-    if let Err(error) = member.begin(&session, joining).await {
-        return lost(error);
-    }
-    member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
-    let end = exchange(member, &session, &mut connection, orders).await;
+    let (endpoint, index) = (connection.endpoint.clone(), connection.index);
+    let line = match connection.into_line() {
+        Ok(line) => line,
+        Err(error) => return End::Lost(Loss::Here, format!("the connection is not usable: {error}")),
+    };
+    let session = member.new_session(joining.name, Arc::clone(&line) as Arc<dyn Carrier>);
+    let talk = Arc::new(Talk::new(member, &session));
+    line.set_handler(Arc::clone(&talk) as Arc<dyn Handler>);
+    let begun = member.begin(&session, joining).await;
+    // Not before: what the other node sends must find who carries it out.
+    let begun = begun.and_then(|()| line.start().map_err(|error| format!("cannot read the stream: {error}")));
+    let end = match begun {
+        Ok(()) => {
+            member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
+            exchange(member, &session, &talk, &endpoint, orders).await
+        }
+        Err(error) => End::Lost(Loss::Here, error),
+    };
     let (loss, reason) = match &end {
         End::Left => (Loss::Left, LEFT),
         End::Lost(loss, reason) => (*loss, reason.as_str()),
     };
     if loss == Loss::Silence {
-        member.endpoint.store(connection.index + 1, Ordering::Relaxed);
+        member.endpoint.store(index + 1, Ordering::Relaxed);
     }
     session.tell(frame::Kind::Refusal(reason.to_owned()));
     session.lose(loss, reason);
     // The other side closes when it has read the reason; by then it knows as much as this one.
-    let farewell = async { while let Some(Ok(_)) = connection.incoming.next().await {} };
-    let _closed = timeout(FAREWELL, farewell).await;
-    drop(connection);
-    match member.finish(&session).await {
+    line.finish(FAREWELL).await;
+    let ended = member.finish(&session).await;
+    hang_up(line).await;
+    match ended {
         Ok(()) => end,
-        Err(error) => lost(error),
+        Err(error) => End::Lost(Loss::Here, error),
+    }
+}
+
+/// Waits for the threads of the line.
+async fn hang_up(line: Arc<Line>) {
+    if tokio::task::spawn_blocking(move || line.end()).await.is_err() {
+        tracing::error!("the end of a line panicked");
     }
 }
 
 async fn exchange(
     member: &Arc<Member>,
     session: &Arc<Session>,
-    connection: &mut Connection,
+    talk: &Talk,
+    endpoint: &str,
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
     let settings = member.settings();
-    let mut pace = Pace { heard: Boottime::now(), echo: 0, figures: Boottime::now() };
+    talk.hear();
+    let mut figures = Boottime::now();
     let mut beat = interval(settings.interval.min(settings.stall_timeout / 4).max(Duration::from_millis(5)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            incoming = connection.incoming.next() => {
-                pace.heard = Boottime::now();
-                let handled = match incoming {
-                    Some(Ok(frame)) => handle(member, session, frame, &mut pace),
-                    Some(Err(status)) => Err(format!("the stream broke: {}", clipped(status.message()))),
-                    None => Err("the other node ended the stream".into()),
-                };
-                if let Err(reason) = handled {
-                    let loss = if reason == ended_by_the_other(LEFT) { Loss::Left } else { Loss::Stream };
-                    let (loss, reason) = session.lost().unwrap_or((loss, reason));
-                    return End::Lost(loss, reason);
-                }
-            }
             order = orders.recv() => match order {
                 Some(Order::Leave) | None => return End::Left,
                 Some(Order::Turn(role, done)) => {
@@ -287,8 +291,14 @@ async fn exchange(
                 return End::Lost(loss, reason);
             }
             _ = beat.tick() => {
-                if let Err((loss, reason)) = tick(member, session, connection, &mut pace) {
+                if let Err((loss, reason)) = tick(member, session, talk) {
                     return End::Lost(loss, reason);
+                }
+                if figures.elapsed() >= Duration::from_secs(1) {
+                    figures = Boottime::now();
+                    let (backlog, _) = session.backlog();
+                    let (ack_us, endpoint) = (session.take_round_trip(), endpoint.to_owned());
+                    member.reports.hint(Report::Figures(StreamFigures { backlog, ack_us, endpoint }));
                 }
             }
         }
@@ -299,34 +309,22 @@ fn ended_by_the_other(reason: &str) -> String {
     format!("ended by the other node: {reason}")
 }
 
-/// When what was last heard and told.
-struct Pace {
-    heard: Boottime,
-    /// `sent_ns` of the other side's last keepalive.
-    echo: u64,
-    figures: Boottime,
-}
-
-fn tick(
-    member: &Member,
-    session: &Session,
-    connection: &Connection,
-    pace: &mut Pace,
-) -> Result<(), (Loss, String)> {
+/// Keeps the session alive, and ends it when the other side does not.
+fn tick(member: &Member, session: &Session, talk: &Talk) -> Result<(), (Loss, String)> {
     let settings = member.settings();
-    let silence = pace.heard.elapsed();
+    let silence = talk.silence();
     // The rest of the timeout is for another lan to be found.
     if silence > settings.stall_timeout * SILENT / 10 {
         return Err((Loss::Silence, format!("the stream was silent for {} ms", silence.as_millis())));
     }
-    let (backlog, oldest) = session.backlog();
+    let (_, oldest) = session.backlog();
     if oldest > settings.slow_timeout {
         let reason = format!("the other node has not done an operation for {} ms", oldest.as_millis());
         return Err((Loss::Failed, reason));
     }
-    // This thread must never wait for room: it is the one that makes it.
+    // This thread must never wait for room: it is the one that keeps the session alive.
     for id in member.take_released(session.serial, session.room() / 2) {
-        if let Ok((number, _)) = session.send(&Op::Unbind { id }, &[]) {
+        if let Ok((number, _)) = session.queue(&Op::Unbind { id }, &[]) {
             session.carried_out(number);
         }
     }
@@ -335,51 +333,96 @@ fn tick(
         agent_gone_ms: member.agent_gone().map(|gone| u32::try_from(gone.as_millis()).unwrap_or(u32::MAX)),
         fenced: member.is_fenced(),
         sent_ns: Boottime::now().0,
-        echo_ns: pace.echo,
+        echo_ns: talk.echo.load(Ordering::Relaxed),
         closed: member.epochs().closed(),
     }));
-    if pace.figures.elapsed() >= Duration::from_secs(1) {
-        pace.figures = Boottime::now();
-        let ack_us = session.take_round_trip();
-        let endpoint = connection.endpoint.clone();
-        member.reports.hint(Report::Figures(StreamFigures { backlog, ack_us, endpoint }));
-    }
     Ok(())
 }
 
-fn handle(member: &Member, session: &Session, frame: Frame, pace: &mut Pace) -> Result<(), String> {
-    match frame.kind {
-        Some(frame::Kind::Result(result)) => {
-            let sent = session.complete(result).ok_or("an answer that nobody asked for")?;
-            // It was sent after we asked: that is when the other node surely was there.
-            member.state.contact(sent);
-            Ok(())
+/// What is done with frames, by whichever thread reads them.
+struct Talk {
+    member: Arc<Member>,
+    session: Weak<Session>,
+    /// When something came.
+    heard: AtomicU64,
+    /// `sent_ns` of the other side's last keepalive.
+    echo: AtomicU64,
+}
+
+impl Talk {
+    fn new(member: &Arc<Member>, session: &Arc<Session>) -> Self {
+        let (heard, echo) = (AtomicU64::new(Boottime::now().0), AtomicU64::new(0));
+        Self { member: Arc::clone(member), session: Arc::downgrade(session), heard, echo }
+    }
+
+    fn hear(&self) {
+        self.heard.store(Boottime::now().0, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        Boottime(self.heard.load(Ordering::Relaxed)).elapsed()
+    }
+
+    fn hear_keepalive(&self, session: &Session, alive: &KeepAlive) {
+        self.echo.store(alive.sent_ns, Ordering::Relaxed);
+        if alive.echo_ns != 0 {
+            self.member.state.contact(Boottime(alive.echo_ns));
         }
-        Some(frame::Kind::Operation(operation)) => {
-            let (number, watermark, op) =
-                wire::parse_operation(operation).map_err(|error| error.to_string())?;
-            member.with_applier(|applier| applier.operation(number, watermark, op))
+        self.member.peer_says(session, alive);
+        self.member.epochs().peer_closed(alive.closed);
+        // Only the secondary keeps what the watermark is about.
+        if let Some(entrance) = self.member.entrance() {
+            entrance.watermark(Number(alive.watermark));
         }
-        Some(frame::Kind::Question(question)) => {
-            let (number, query) = wire::parse_question(question).map_err(|error| error.to_string())?;
-            member.with_applier(|applier| applier.question(number, query))
-        }
-        Some(frame::Kind::KeepAlive(alive)) => {
-            pace.echo = alive.sent_ns;
-            if alive.echo_ns != 0 {
-                member.state.contact(Boottime(alive.echo_ns));
-            }
-            member.peer_says(session, &alive);
-            member.epochs().peer_closed(alive.closed);
-            // Only the secondary keeps what the watermark is about.
-            let _primary = member.with_applier(|applier| {
-                applier.watermark(Number(alive.watermark));
+    }
+}
+
+impl Handler for Talk {
+    fn frame(&self, frame: Frame, seat: Option<&Seat<'_>>) -> Result<(), String> {
+        let Some(session) = self.session.upgrade().filter(|session| !session.is_lost()) else {
+            // The other side only has not read yet that it is over.
+            return Ok(());
+        };
+        self.hear();
+        let entrance = || {
+            self.member
+                .entrance()
+                .ok_or_else(|| "an operation came to a node that is not the secondary".to_owned())
+        };
+        match frame.kind {
+            Some(frame::Kind::Result(result)) => {
+                let sent = session.complete(result).ok_or("an answer that nobody asked for")?;
+                // It was sent after we asked: that is when the other node surely was there.
+                self.member.state.contact(sent);
                 Ok(())
-            });
-            Ok(())
+            }
+            Some(frame::Kind::Operation(operation)) => {
+                let (number, watermark, op) =
+                    wire::parse_operation(operation).map_err(|error| error.to_string())?;
+                entrance()?.operation(number, watermark, op, seat).map_err(str::to_owned)
+            }
+            Some(frame::Kind::Question(question)) => {
+                let (number, query) = wire::parse_question(question).map_err(|error| error.to_string())?;
+                entrance()?.question(number, query).map_err(str::to_owned)
+            }
+            Some(frame::Kind::KeepAlive(alive)) => {
+                self.hear_keepalive(&session, &alive);
+                Ok(())
+            }
+            Some(frame::Kind::Refusal(reason)) => Err(ended_by_the_other(&clipped(&reason))),
+            Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
         }
-        Some(frame::Kind::Refusal(reason)) => Err(ended_by_the_other(&clipped(&reason))),
-        Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
+    }
+
+    fn carries_out(&self) -> bool {
+        self.member.entrance().is_some()
+    }
+
+    fn ended(&self, reason: &str) {
+        if let Some(session) = self.session.upgrade() {
+            let loss = if reason == ended_by_the_other(LEFT) { Loss::Left } else { Loss::Stream };
+            session.lose(loss, reason);
+        }
     }
 }
 

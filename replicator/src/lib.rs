@@ -1,8 +1,9 @@
 //! Synchronous file replication of one mirror module: FUSE capture, stream, apply, journal and resync.
 //!
 //! Reading order: [`fuse`] what the kernel asks, [`files`] how it is answered, [`operation`] how a change is decided,
-//! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`] and [`stream`] the other node,
-//! [`apply`] its side; [`knowledge`], [`journal`], [`epoch`], [`marker`] what differs; [`resync`]; [`replica`] and [`control`] the
+//! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`], [`stream`] and [`line`] the other
+//! node, [`apply`] its side; [`knowledge`], [`journal`], [`epoch`], [`marker`] what differs; [`resync`]; [`replica`] and
+//! [`control`] the
 //! agent's commands, [`watch`] what happens without it.
 
 pub mod agent;
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod keys;
 pub mod knowledge;
 pub mod legacy;
+pub mod line;
 pub mod linux;
 pub mod marker;
 pub mod member;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use safe_proto::replication::{Frame, KeepAlive, Loss, Progress as ProgressReport, Verification};
+use safe_proto::replication::{KeepAlive, Loss, Progress as ProgressReport, Verification};
 use safe_replication::dirty::Change;
 use safe_replication::op::ObjectId;
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
-use crate::apply::Applier;
+use crate::apply::{Applier, Entrance};
 use crate::attend::{Joining, Order, attend};
 use crate::backing::Backing;
 use crate::epoch::Epochs;
@@ -22,7 +22,7 @@ use crate::operation::Engine;
 use crate::progress::Progress;
 use crate::report::{Report, Reports};
 use crate::resync::{Outcome, Plan, Resync};
-use crate::session::{Session, SessionName};
+use crate::session::{Carrier, Session, SessionName};
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::State;
@@ -181,8 +181,8 @@ impl Member {
     }
 
     /// A session with the next serial.
-    pub fn new_session(&self, name: SessionName, outgoing: mpsc::Sender<Frame>) -> Arc<Session> {
-        let session = Session::new(self.engine.next_serial(), name, outgoing);
+    pub fn new_session(&self, name: SessionName, carrier: Arc<dyn Carrier>) -> Arc<Session> {
+        let session = Session::new(self.engine.next_serial(), name, carrier);
         if let Some(current) = self.current.lock().as_mut() {
             current.session = Some(Arc::clone(&session));
         }
@@ -416,18 +416,10 @@ impl Member {
         *self.peer.lock() = peer;
     }
 
-    /// Hands something to the workers of the secondary.
-    ///
-    /// # Errors
-    /// This node is not the secondary, or what the workers say.
-    pub fn with_applier(
-        &self,
-        hand: impl FnOnce(&Applier) -> Result<(), &'static str>,
-    ) -> Result<(), String> {
-        match self.applier.lock().as_ref() {
-            Some(applier) => hand(applier).map_err(str::to_owned),
-            None => Err("an operation came to a node that is not the secondary".into()),
-        }
+    /// Where operations of the other node enter, while this one is the secondary.
+    #[must_use]
+    pub fn entrance(&self) -> Option<Entrance> {
+        self.applier.lock().as_ref().map(Applier::entrance)
     }
 
     /// What the other side may forget.

@@ -619,7 +619,7 @@ impl Engine {
         }
         let bind =
             Op::Bind { id: node.id, parent: parent.id, name: name.clone(), kind: mode_of(node.object.kind) };
-        let Ok((number, _)) = session.send(&bind, &[]) else { return Some(false) };
+        let Ok((number, _)) = session.queue(&bind, &[]) else { return Some(false) };
         session.carried_out(number);
         self.set_bound(session, node);
         Some(true)

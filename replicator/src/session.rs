@@ -10,7 +10,6 @@ use parking_lot::{Condvar, Mutex};
 use safe_proto::replication::{Frame, Loss, frame};
 use safe_replication::dirty::Change;
 use safe_replication::op::{Number, Op};
-use tokio::sync::mpsc;
 
 use crate::clock::Boottime;
 use crate::resync::link::{Answer, Failure, Query};
@@ -27,33 +26,88 @@ pub struct SessionName {
 
 /// Most numbered frames under way; more wait their turn.
 const MOST_PENDING: usize = 1024;
-/// Frames queued for the stream: never reached, since what is numbered is bounded and the rest is little.
-pub const QUEUE: usize = 8192;
+
+/// What carries the frames of a session.
+pub trait Carrier: Send + Sync + fmt::Debug {
+    /// Takes a frame; they are sent in the order in which they are taken. Never waits. False: no more are taken.
+    fn queue(&self, frame: Frame) -> bool;
+
+    /// Sends what is queued, unless another thread does at this moment.
+    fn flush(&self);
+
+    /// Has another thread send what is queued: for those who must not wait for the other node.
+    fn hurry(&self);
+
+    /// Returns when an answer has come; handles what else comes meanwhile.
+    fn wait_for(&self, waiter: &Arc<Waiter>);
+}
+
+#[derive(Debug, Default)]
+struct Wait {
+    result: Option<Result<Option<Answer>, Failure>>,
+    turn: bool,
+}
 
 /// What one operation or question waits on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waiter {
-    done: Mutex<Option<Result<Option<Answer>, Failure>>>,
+    carrier: Arc<dyn Carrier>,
+    wait: Mutex<Wait>,
     changed: Condvar,
 }
 
 impl Waiter {
+    fn new(carrier: Arc<dyn Carrier>) -> Arc<Self> {
+        Arc::new(Self { carrier, wait: Mutex::default(), changed: Condvar::new() })
+    }
+
     fn complete(&self, result: Result<Option<Answer>, Failure>) {
-        *self.done.lock() = Some(result);
-        self.changed.notify_all();
+        self.wait.lock().result = Some(result);
+        self.changed.notify_one();
     }
 
     /// Waits for the answer. It comes, or the session ends, which its stall and slow timeouts see to.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn wait(&self) -> Result<Option<Answer>, Failure> {
-        let mut done = self.done.lock();
-        loop {
-            if let Some(result) = done.take() {
-                return result;
-            }
-            self.changed.wait(&mut done);
+    pub fn wait(self: &Arc<Self>) -> Result<Option<Answer>, Failure> {
+        self.carrier.wait_for(self);
+        let result = self.wait.lock().result.take();
+        result.unwrap_or_else(|| Err(Failure::Lost("the answer was taken by another thread".into())))
+    }
+
+    /// The answer has come.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.wait.lock().result.is_some()
+    }
+
+    /// Gives the one who waits the turn to read. False: the answer has come.
+    #[must_use]
+    pub fn take_turn(&self) -> bool {
+        let mut wait = self.wait.lock();
+        wait.turn = wait.result.is_none();
+        if wait.turn {
+            self.changed.notify_one();
+        }
+        wait.turn
+    }
+
+    /// Sleeps until the answer has come; true: until the turn to read has.
+    #[must_use]
+    pub fn sleep(&self) -> bool {
+        let mut wait = self.wait.lock();
+        while !wait.turn && wait.result.is_none() {
+            self.changed.wait(&mut wait);
+        }
+        std::mem::take(&mut wait.turn)
+    }
+
+    /// Sleeps until the answer has come.
+    pub fn sleep_for_answer(&self) {
+        let mut wait = self.wait.lock();
+        while wait.result.is_none() {
+            self.changed.wait(&mut wait);
         }
     }
 }
@@ -82,8 +136,9 @@ pub struct Session {
     pub serial: u64,
     /// Its name.
     pub name: SessionName,
-    outgoing: mpsc::Sender<Frame>,
+    carrier: Arc<dyn Carrier>,
     inner: Mutex<Inner>,
+    over: AtomicBool,
     room: Condvar,
     /// Round trips of the last second: their number and the sum in microseconds.
     trips: (AtomicU64, AtomicU64),
@@ -102,14 +157,15 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// A session whose frames leave through `outgoing`.
+    /// A session whose frames are carried by `carrier`.
     #[must_use]
-    pub fn new(serial: u64, name: SessionName, outgoing: mpsc::Sender<Frame>) -> Arc<Self> {
+    pub fn new(serial: u64, name: SessionName, carrier: Arc<dyn Carrier>) -> Arc<Self> {
         Arc::new(Self {
             serial,
             name,
-            outgoing,
+            carrier,
             inner: Mutex::default(),
+            over: AtomicBool::new(false),
             room: Condvar::new(),
             trips: (AtomicU64::new(0), AtomicU64::new(0)),
             in_step: AtomicBool::new(false),
@@ -123,6 +179,16 @@ impl Session {
     /// # Errors
     /// The session has ended.
     pub fn send(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
+        let sent = self.queue(op, changes)?;
+        self.carrier.flush();
+        Ok(sent)
+    }
+
+    /// As [`Session::send`], but only in front of what is sent next: for several at once, or for who must not wait.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn queue(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
         let unhurried = matches!(op, Op::SyncAll { .. });
         self.number(None, unhurried, changes, |number, watermark| {
             frame::Kind::Operation(wire::operation(number, watermark, op))
@@ -135,7 +201,15 @@ impl Session {
     /// The session has ended.
     pub fn ask(&self, query: Query) -> Result<(Number, Arc<Waiter>), Failure> {
         let question = wire::question(&query);
-        self.number(Some(query), false, &[], |number, _| frame::Kind::Question(question.numbered(number)))
+        let sent = self
+            .number(Some(query), false, &[], |number, _| frame::Kind::Question(question.numbered(number)))?;
+        self.carrier.flush();
+        Ok(sent)
+    }
+
+    /// Sends what was queued.
+    pub fn flush(&self) {
+        self.carrier.flush();
     }
 
     fn number(
@@ -159,11 +233,11 @@ impl Session {
         if query.is_none() && !unhurried {
             inner.open.insert(number.0, changes.to_vec());
         }
-        let waiter = Arc::new(Waiter::default());
+        let waiter = Waiter::new(Arc::clone(&self.carrier));
         let pending = Pending { waiter: Arc::clone(&waiter), since: Boottime::now(), query, unhurried };
         inner.pending.insert(number.0, pending);
         // Within the lock, so that frames are in the order of their numbers.
-        if self.outgoing.try_send(Frame { kind: Some(build(number, watermark)) }).is_err() {
+        if !self.carrier.queue(Frame { kind: Some(build(number, watermark)) }) {
             drop(inner);
             self.lose(Loss::Stream, "the stream ended");
             return Err(Failure::Lost("the stream ended".into()));
@@ -219,9 +293,18 @@ impl Session {
         self.inner.lock().open.is_empty()
     }
 
-    /// Sends a frame that has no number.
+    /// Sends a frame that has no number, by another thread: this one must not wait for the other node.
     pub fn tell(&self, kind: frame::Kind) {
-        if self.outgoing.try_send(Frame { kind: Some(kind) }).is_err() {
+        if self.carrier.queue(Frame { kind: Some(kind) }) {
+            self.carrier.hurry();
+        } else {
+            self.lose(Loss::Stream, "the stream ended");
+        }
+    }
+
+    /// Answers; sent with the next [`Session::flush`].
+    pub fn answer(&self, result: safe_proto::replication::Result) {
+        if !self.carrier.queue(Frame { kind: Some(frame::Kind::Result(result)) }) {
             self.lose(Loss::Stream, "the stream ended");
         }
     }
@@ -231,6 +314,7 @@ impl Session {
         let mut inner = self.inner.lock();
         if inner.lost.is_none() {
             inner.lost = Some((loss, reason.to_owned()));
+            self.over.store(true, Ordering::Release);
         }
         let pending = std::mem::take(&mut inner.pending);
         let reason = inner.lost.clone().map(|(_, reason)| reason).unwrap_or_default();
@@ -249,9 +333,15 @@ impl Session {
         self.inner.lock().lost.clone()
     }
 
+    /// It has ended.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     /// Returns once the session has ended.
     pub async fn ended(&self) {
-        while self.lost().is_none() {
+        while !self.is_lost() {
             self.ended.notified().await;
         }
     }

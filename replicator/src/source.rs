@@ -95,7 +95,7 @@ impl Link for Source<'_> {
         for window in ops.chunks(WINDOW) {
             let mut sent = Vec::with_capacity(window.len());
             for op in window {
-                match self.session.send(op, &[]) {
+                match self.session.queue(op, &[]) {
                     Ok(waiting) => sent.push(waiting),
                     Err(failure) => {
                         failed.get_or_insert(failure);
@@ -103,6 +103,7 @@ impl Link for Source<'_> {
                     }
                 }
             }
+            self.session.flush();
             for ((number, waiter), op) in sent.into_iter().zip(window) {
                 match (waiter.wait(), op) {
                     (Err(failure), _) => {
@@ -200,20 +201,36 @@ impl Link for Source<'_> {
 mod tests {
     use safe_proto::replication::Directory;
     use safe_replication::key::Keys;
-    use tokio::sync::mpsc;
 
     use super::*;
     use crate::knowledge::Knowledge;
     use crate::node::Nodes;
-    use crate::session::SessionName;
+    use crate::session::{Carrier, SessionName, Waiter};
     use crate::state::State;
+
+    /// Carries nothing.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Carrier for Nowhere {
+        fn queue(&self, _frame: safe_proto::replication::Frame) -> bool {
+            true
+        }
+
+        fn flush(&self) {}
+
+        fn hurry(&self) {}
+
+        fn wait_for(&self, waiter: &Arc<Waiter>) {
+            waiter.sleep_for_answer();
+        }
+    }
 
     struct Scene {
         _place: tempfile::TempDir,
         engine: Engine,
         root: Object,
         session: Arc<Session>,
-        _frames: mpsc::Receiver<safe_proto::replication::Frame>,
     }
 
     fn scene() -> Scene {
@@ -225,9 +242,8 @@ mod tests {
         let nodes = Arc::new(Nodes::new(backing));
         let knowledge = Arc::new(Knowledge::new(place.path()));
         let engine = Engine::new(nodes, State::new(), knowledge, Arc::default());
-        let (outgoing, frames) = mpsc::channel(1);
-        let session = Session::new(1, SessionName { first: 1, second: 2 }, outgoing);
-        Scene { _place: place, engine, root, session, _frames: frames }
+        let session = Session::new(1, SessionName { first: 1, second: 2 }, Arc::new(Nowhere));
+        Scene { _place: place, engine, root, session }
     }
 
     #[test]

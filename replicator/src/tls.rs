@@ -19,6 +19,9 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::settings::Settings;
 
+/// What is spoken over the connection: frames, each of two lengths, a message, and the content of a write.
+pub const PROTOCOL: &[u8] = b"safe.replication.v1";
+
 /// Both ends' configurations.
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -55,7 +58,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(node))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(unusable)?;
-        client.alpn_protocols = vec![b"h2".to_vec()];
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
 
         let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
@@ -66,7 +69,7 @@ impl Tls {
             .with_client_cert_verifier(Arc::new(PeerVerifier { inner, uri }))
             .with_single_cert(chain, key)
             .map_err(unusable)?;
-        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.alpn_protocols = vec![PROTOCOL.to_vec()];
         Ok(Self { client: Arc::new(client), server: Arc::new(server) })
     }
 }

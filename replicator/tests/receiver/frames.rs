@@ -1,6 +1,7 @@
 //! Frames and journals from anywhere: decoded to something within its bounds, or refused; never a panic, never a large
 //! allocation. A corpus of valid ones is mutated from fixed seeds, so that this needs no other compiler than the rest.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use safe_replication::dirty::{Change, DirtySet};
 use safe_replication::object::{Kind, Object};
 use safe_replication::op::{Allocation, Number, ObjectId, Op, RenameMode, Timestamp, Xattr};
 use safe_replicator::journal::{Binding, Journal};
+use safe_replicator::line::frame::{Assembler, Encoded, encode};
 use safe_replicator::wire;
 
 const TIME: Timestamp = Timestamp { seconds: -1, nanos: 999_999_999 };
@@ -201,6 +203,39 @@ fn any_frame_is_within_its_bounds_or_refused() {
         accepted > mutations() / 50,
         "only {accepted} were accepted: the mutations are too wild to find anything"
     );
+}
+
+/// Frames as they come over a line, after one another.
+fn streams() -> Vec<Vec<u8>> {
+    let encode = |(_, op): (_, Op)| {
+        let kind = frame::Kind::Operation(wire::operation(Number(9), Number(3), &op));
+        let Encoded { mut message, content } = encode(Frame { kind: Some(kind) });
+        message.extend_from_slice(&content);
+        message
+    };
+    let single: Vec<Vec<u8>> = operations().into_iter().map(encode).collect();
+    single.windows(3).map(<[_]>::concat).collect()
+}
+
+#[test]
+fn any_stream_is_frames_within_their_bounds_or_refused() {
+    let all = streams();
+    let (mut random, mut accepted) = (Random(13), 0);
+    for _ in 0..mutations() {
+        let (mut assembler, mut frames) = (Assembler::default(), VecDeque::new());
+        let stream = random.mutate(&all);
+        let whole =
+            stream.chunks(1 + random.below(64)).all(|piece| assembler.take(piece, &mut frames).is_ok());
+        for frame in frames {
+            if let Some(frame::Kind::Operation(operation)) = frame.kind
+                && let Ok((_, _, op)) = wire::parse_operation(operation)
+            {
+                assert_bounded(&op);
+                accepted += u64::from(whole);
+            }
+        }
+    }
+    assert!(accepted > mutations() / 50, "only {accepted} were accepted");
 }
 
 const BINDING: Binding = Binding { lineage: 11, boot: 12 };
