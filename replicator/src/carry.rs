@@ -173,7 +173,10 @@ fn create(objects: &dyn Objects, number: Number, op: &Op) -> Result<(), Errno> {
     let file = make(directory.as_fd(), name, *mode, *rdev, target)?;
     crash::point("halfway");
     let finish = || -> Result<(), Errno> {
-        let path = open_name(directory.as_fd(), name, OFlags::PATH)?;
+        let path = match &file {
+            Some(file) => rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+            None => open_name(directory.as_fd(), name, OFlags::PATH)?,
+        };
         dress(path.as_fd(), op)?;
         objects.bound(*id, root.identify(path)?, file, (*parent, name))
     };

@@ -104,8 +104,8 @@ impl Files {
     }
 
     fn created(&self, made: Arc<Node>) -> Result<Reply, Errno> {
-        let entry = self.entry(&made, self.attributes(&made)?);
         let file = self.engine.nodes.open_file(&made)?;
+        let entry = self.entry(&made, attributes(file.as_fd())?);
         made.lend(&file);
         Ok(Reply::Created { entry, handle: self.keep(file, made) })
     }

@@ -26,6 +26,8 @@ pub const MAX_WRITE: usize = 1 << 20;
 const BUFFER: usize = MAX_WRITE + 8192;
 /// Above this, a message keeps the buffer it was read into; below, it is cheaper to copy it.
 const COPY_LIMIT: usize = 32 << 10;
+/// Buffers kept for the next large messages.
+const SPARE: usize = 8;
 const MOST_WORKERS: usize = 64;
 const IDLE_WORKERS: usize = 6;
 
@@ -79,8 +81,45 @@ impl Gate {
     }
 }
 
+/// Buffers for large messages: new ones would have to be cleared, and the kernel to find their pages, for each message.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_else(|| vec![0; BUFFER])
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut spare = self.0.lock();
+        if spare.len() < SPARE {
+            spare.push(buffer);
+        }
+    }
+}
+
+/// A message in the buffer that it was read into, which is given back when nobody needs the message any more.
+struct Lent {
+    buffer: Vec<u8>,
+    length: usize,
+    buffers: Arc<Buffers>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
 struct Shared {
     device: OwnedFd,
+    buffers: Arc<Buffers>,
     handler: Arc<dyn Handler>,
     gate: Arc<Gate>,
     idle: AtomicUsize,
@@ -149,6 +188,7 @@ impl Session {
         Self {
             shared: Arc::new(Shared {
                 device,
+                buffers: Arc::default(),
                 handler,
                 gate,
                 idle: AtomicUsize::new(0),
@@ -212,10 +252,10 @@ fn spawn(shared: &Arc<Shared>) -> std::io::Result<()> {
 }
 
 fn work(shared: &Arc<Shared>) {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = shared.buffers.take();
     loop {
         shared.idle.fetch_add(1, Ordering::SeqCst);
-        let read = read_message(&shared.device, &mut buffer);
+        let read = read_message(shared, &mut buffer);
         let idle = shared.idle.fetch_sub(1, Ordering::SeqCst) - 1;
         let Some(message) = read else { return };
         if idle == 0
@@ -242,17 +282,17 @@ fn work(shared: &Arc<Shared>) {
 }
 
 /// The next message; none when the connection has ended.
-fn read_message(device: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Bytes> {
+fn read_message(shared: &Shared, buffer: &mut Vec<u8>) -> Option<Bytes> {
     loop {
-        match rustix::io::read(device, buffer.as_mut_slice()) {
+        match rustix::io::read(&shared.device, buffer.as_mut_slice()) {
             Ok(count) if count < IN_HEADER => {
                 tracing::warn!(count, "the kernel sent a message that is too short")
             }
             Ok(count) if count <= COPY_LIMIT => return Some(Bytes::copy_from_slice(&buffer[..count])),
-            Ok(count) => {
-                let mut message = std::mem::replace(buffer, vec![0; BUFFER]);
-                message.truncate(count);
-                return Some(message.into());
+            Ok(length) => {
+                let buffer = std::mem::replace(buffer, shared.buffers.take());
+                let buffers = Arc::clone(&shared.buffers);
+                return Some(Bytes::from_owner(Lent { buffer, length, buffers }));
             }
             // ENOENT: the request was interrupted before it was read.
             Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
