@@ -1,10 +1,9 @@
 //! Synchronous file replication of one mirror module: FUSE capture, stream, apply, journal and resync.
 //!
 //! Reading order: [`fuse`] what the kernel asks, [`files`] how it is answered, [`operation`] how a change is decided,
-//! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`], [`stream`] and [`line`] the other
+//! [`carry`] and [`backing`] how it is done to the files below; [`session`], [`attend`], [`stream`] and [`mod@line`] the other
 //! node, [`apply`] its side; [`knowledge`], [`journal`], [`epoch`], [`marker`] what differs; [`resync`]; [`replica`] and
-//! [`control`] the
-//! agent's commands, [`watch`] what happens without it.
+//! [`control`] the agent's commands, [`watch`] what happens without it.
 
 pub mod agent;
 pub mod apply;
