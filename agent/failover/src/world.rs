@@ -8,6 +8,7 @@ pub mod arbiter;
 pub mod checks;
 pub mod host;
 pub mod network;
+mod pair;
 pub mod random;
 pub mod replicator;
 pub mod shell;

@@ -15,7 +15,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use safe_failover::action::{Phase, State};
 use safe_failover::config::ArbiterKind;
 use safe_failover::event::Command;
 use safe_failover::world::{Chance, Happening, World};
@@ -145,7 +144,7 @@ fn conclude(world: &mut World, fault: Fault) -> Result<(), String> {
     }
     repair(world);
     for _ in 0..8 {
-        if world.run_until(Duration::from_secs(8), paired)? {
+        if world.run_until(Duration::from_secs(8), World::is_paired)? {
             break;
         }
         for host in 0..2 {
@@ -154,33 +153,11 @@ fn conclude(world: &mut World, fault: Fault) -> Result<(), String> {
             }
         }
     }
-    if !paired(world) {
-        return Err(format!("no pair: {}", describe(world)));
+    if !world.is_paired() {
+        return Err(format!("no pair: {}", world.describe()));
     }
     let lost = world.oracle.acked & !(world.hosts[0].disk.data & world.hosts[1].disk.data);
     if lost == 0 { Ok(()) } else { Err(format!("lost {lost:b}")) }
-}
-
-fn paired(world: &World) -> bool {
-    let state = |host: usize| {
-        let agent = world.hosts[host].agent.as_ref()?;
-        let status = agent.core.status();
-        (status.phase == Phase::Ready).then_some((status.state, agent.core.may_promote()))
-    };
-    matches!(
-        (state(0), state(1)),
-        (Some((State::Prim, _)), Some((State::Second, true)))
-            | (Some((State::Second, true)), Some((State::Prim, _)))
-    )
-}
-
-fn describe(world: &World) -> String {
-    let one = |host: usize| {
-        let agent = world.hosts[host].agent.as_ref()?;
-        let status = agent.core.status();
-        Some(format!("{:?}/{:?} {} {:?}", status.state, status.phase, status.reason, status.hint))
-    };
-    format!("{:?}; {:?}", one(0), one(1))
 }
 
 fn empty(lock: bool) -> World {
@@ -211,7 +188,7 @@ fn pair(lock: bool) -> World {
     let mut world = empty(lock);
     world.boot(0, true);
     world.boot(1, true);
-    assert!(world.run_until(Duration::from_secs(10), paired).unwrap());
+    assert!(world.run_until(Duration::from_secs(10), World::is_paired).unwrap());
     world.run(Duration::from_millis(500)).unwrap();
     world
 }

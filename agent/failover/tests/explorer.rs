@@ -164,7 +164,7 @@ fn empty(root: Root, rule: Option<LeftOut>) -> World {
 
 /// PRIM and SECOND.
 fn pair(mut world: World) -> World {
-    assert!(world.run_until(Duration::from_secs(10), search::paired).unwrap());
+    assert!(world.run_until(Duration::from_secs(10), World::is_paired).unwrap());
     world.run(Duration::from_millis(500)).unwrap();
     world
 }

@@ -247,8 +247,8 @@ impl Run {
         let mishaps = std::mem::take(&mut self.world.chance.mid_batch);
         self.world.boot(0, true);
         self.world.boot(1, true);
-        if !self.world.run_until(Duration::from_secs(30), paired)? {
-            return Err(format!("liveness: no pair at the beginning: {}", self.describe()));
+        if !self.world.run_until(Duration::from_secs(30), World::is_paired)? {
+            return Err(format!("liveness: no pair at the beginning: {}", self.world.describe()));
         }
         self.world.chance.mid_batch = mishaps;
         for _ in 0..5 + self.random.below(6) {
@@ -273,10 +273,10 @@ impl Run {
     fn end(&mut self) -> Result<(), String> {
         for _ in 0..8 {
             // Who fell out of step several times is met again after a minute at most.
-            if self.world.run_until(Duration::from_secs(100), paired)? {
+            if self.world.run_until(Duration::from_secs(100), World::is_paired)? {
                 self.world.run(Duration::from_secs(4))?;
-                if !self.world.run_until(Duration::from_secs(20), paired)? {
-                    return Err(format!("liveness: the pair did not last: {}", self.describe()));
+                if !self.world.run_until(Duration::from_secs(20), World::is_paired)? {
+                    return Err(format!("liveness: the pair did not last: {}", self.world.describe()));
                 }
                 let [a, b] = &self.world.hosts;
                 let lost = self.world.oracle.acked & !(a.disk.data & b.disk.data);
@@ -287,10 +287,10 @@ impl Run {
                 return if self.random.percent(40) && !waits { self.survive() } else { Ok(()) };
             }
             if !self.obey()? {
-                return Err(format!("liveness: {}", self.describe()));
+                return Err(format!("liveness: {}", self.world.describe()));
             }
         }
-        Err(format!("liveness, in spite of what was typed: {}", self.describe()))
+        Err(format!("liveness, in spite of what was typed: {}", self.world.describe()))
     }
 
     /// A pair that is whole survives the loss of either node; the one left serves again after it crashed, alone.
@@ -311,18 +311,21 @@ impl Run {
             })
         };
         if !self.world.run_until(Duration::from_secs(8), alone)? {
-            return Err(format!("availability: the other node of a pair is lost: {}", self.describe()));
+            return Err(format!("availability: the other node of a pair is lost: {}", self.world.describe()));
         }
         let longer = self.lasts();
         self.world.run(longer)?;
         self.world.crash(left);
         self.world.boot(left, true);
         if !self.world.run_until(Duration::from_secs(10), alone)? {
-            return Err(format!("availability: who served alone does not start again: {}", self.describe()));
+            return Err(format!(
+                "availability: who served alone does not start again: {}",
+                self.world.describe()
+            ));
         }
         self.world.boot(lost, true);
-        if !self.world.run_until(Duration::from_secs(40), paired)? {
-            return Err(format!("liveness: no pair after a loss: {}", self.describe()));
+        if !self.world.run_until(Duration::from_secs(40), World::is_paired)? {
+            return Err(format!("liveness: no pair after a loss: {}", self.world.describe()));
         }
         Ok(())
     }
@@ -346,7 +349,7 @@ impl Run {
         if !allowed {
             return Err(format!(
                 "liveness: a person is asked for no reason: {reason}: {hint}; {}",
-                self.describe()
+                self.world.describe()
             ));
         }
         let command = match words.get(1) {
@@ -534,31 +537,4 @@ impl Run {
             self.world.order(host, command);
         }
     }
-
-    fn describe(&self) -> String {
-        let one = |host: usize| {
-            let machine = &self.world.hosts[host];
-            let Some(agent) = &machine.agent else { return format!("{}: no agent", machine.config.node) };
-            let status = agent.core.status();
-            format!(
-                "{}: {:?}/{:?} {} {:?}",
-                machine.config.node, status.state, status.phase, status.reason, status.hint
-            )
-        };
-        format!("{}; {}", one(0), one(1))
-    }
-}
-
-/// PRIM and SECOND, ready to take over.
-fn paired(world: &World) -> bool {
-    let state = |host: usize| {
-        let agent = world.hosts[host].agent.as_ref()?;
-        let status = agent.core.status();
-        (status.phase == Phase::Ready).then_some((status.state, agent.core.may_promote()))
-    };
-    matches!(
-        (state(0), state(1)),
-        (Some((State::Prim, _)), Some((State::Second, true)))
-            | (Some((State::Second, true)), Some((State::Prim, _)))
-    )
 }

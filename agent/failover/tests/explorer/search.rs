@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use safe_failover::Time;
-use safe_failover::action::{Phase, State};
+use safe_failover::action::Phase;
 
 use super::fault::Fault;
 use super::fingerprint;
@@ -284,7 +284,7 @@ impl Walk {
 
     /// A pair must form, and then nothing acknowledged is missing.
     fn look(&mut self, world: &World, asks: bool) -> Result<(), String> {
-        if paired(world) && world.pending_repairs() == 0 {
+        if world.is_paired() && world.pending_repairs() == 0 {
             self.paired = true;
             let lost = world.oracle.acked & !(world.hosts[0].disk.data & world.hosts[1].disk.data);
             if lost != 0 {
@@ -292,7 +292,7 @@ impl Walk {
             }
         }
         if !self.paired && world.now.since(self.since) > LIMIT && !(asks && person_is_asked(world)) {
-            return Err(format!("liveness: no pair: {}", describe(world)));
+            return Err(format!("liveness: no pair: {}", world.describe()));
         }
         Ok(())
     }
@@ -303,7 +303,7 @@ impl Walk {
             return Ok(());
         }
         if self.passed.contains(&print) && !self.paired && world.pending_repairs() == 0 {
-            return Err(format!("liveness: turns in a circle: {}", describe(world)));
+            return Err(format!("liveness: turns in a circle: {}", world.describe()));
         }
         Ok(())
     }
@@ -325,33 +325,10 @@ impl Walk {
     }
 }
 
-/// PRIM and SECOND, ready to take over.
-pub(crate) fn paired(world: &World) -> bool {
-    let state = |host: usize| {
-        let agent = world.hosts[host].agent.as_ref()?;
-        let status = agent.core.status();
-        (status.phase == Phase::Ready).then_some((status.state, agent.core.may_promote()))
-    };
-    matches!(
-        (state(0), state(1)),
-        (Some((State::Prim, _)), Some((State::Second, true)))
-            | (Some((State::Second, true)), Some((State::Prim, _)))
-    )
-}
-
 /// A node waits for a person, and says what to type.
 fn person_is_asked(world: &World) -> bool {
     world.hosts.iter().filter_map(|host| host.agent.as_ref()).any(|agent| {
         let status = agent.core.status();
         status.phase == Phase::Blocked && status.hint.is_some()
     })
-}
-
-fn describe(world: &World) -> String {
-    let one = |host: usize| {
-        let agent = world.hosts[host].agent.as_ref()?;
-        let status = agent.core.status();
-        Some(format!("{:?}/{:?} {} {:?}", status.state, status.phase, status.reason, status.hint))
-    };
-    format!("{:?}; {:?}", one(0), one(1))
 }
