@@ -525,7 +525,8 @@ impl DirtySet {
             self.coarsen_extents();
         }
         if self.objects.len() > self.limits.objects {
-            self.coarsen_objects();
+            // Where a file was seen may not be one of its names any more, so its directory cannot stand for it.
+            self.mark_everything();
         }
     }
 
@@ -555,11 +556,6 @@ impl DirtySet {
                 true
             });
         }
-    }
-
-    /// Everything: where a file was seen may not be one of its names any more, so its directory cannot stand for it.
-    fn coarsen_objects(&mut self) {
-        self.mark_everything();
     }
 }
 
