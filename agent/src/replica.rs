@@ -152,7 +152,9 @@ impl Replica {
             reviving: false,
             verification,
         };
-        keeper.tell_verification().await;
+        if keeper.verification.status(None).is_some() {
+            keeper.tell_verification(None).await;
+        }
         let adopted = keeper.adopt().await;
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();

@@ -169,3 +169,44 @@ impl Verification {
 fn seconds(unix: u64) -> i64 {
     i64::try_from(unix).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_it_is_kept_and_what_was_interrupted_is_not() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("verification");
+        let mut verification = Verification::load(&path);
+        assert!(!verification.is_due(Verify::Daily), "the first is due a whole period later");
+        assert_eq!(verification.status(None), None);
+        let running = Report { files: 3, bytes: 10, ..Report::default() };
+        assert!(!verification.report(&running));
+        assert!(
+            verification.status(Some(&running)).is_some_and(|status| status.running && status.files == 3)
+        );
+        assert!(verification.interrupted() && !verification.interrupted());
+        assert_eq!(verification.status(None), None, "it came to nothing");
+        assert!(!verification.report(&running));
+        let done = Report { done: true, differences: 2, ..running };
+        assert!(verification.report(&done));
+        let kept = Verification::load(&path).status(None).expect("kept");
+        assert!(!kept.running && kept.ended > 0);
+        assert_eq!((kept.files, kept.bytes, kept.differences), (3, 10, 2));
+    }
+
+    #[test]
+    fn one_is_due_a_period_after_the_last_unless_one_runs() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("verification");
+        let old = Record { since: 1, ended: 2, ..Record::default() };
+        std::fs::write(&path, serde_json::to_vec(&old).expect("plain")).expect("written");
+        let mut verification = Verification::load(&path);
+        assert!(verification.is_due(Verify::Monthly) && !verification.is_due(Verify::Off));
+        verification.report(&Report::default());
+        assert!(!verification.is_due(Verify::Daily), "one runs");
+        verification.interrupted();
+        assert!(verification.is_due(Verify::Daily));
+    }
+}

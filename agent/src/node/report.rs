@@ -26,8 +26,8 @@ pub enum What {
     Core(Event),
     /// Progress of a resync.
     Progress(Progress),
-    /// A comparison of the copies, running or the last one.
-    Verification(Box<VerifyStatus>),
+    /// A comparison of the copies, running or the last one; none: there was none.
+    Verification(Option<Box<VerifyStatus>>),
     /// It is time for a comparison, if the copies are in step.
     VerifyDue,
     /// Figures of the replication stream.

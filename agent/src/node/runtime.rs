@@ -141,7 +141,7 @@ impl Runtime {
             What::Progress(progress) => {
                 self.observed.progress = Some(progress).filter(|progress| !progress.done)
             }
-            What::Verification(status) => self.observed.verify = Some(*status),
+            What::Verification(status) => self.observed.verify = status.map(|status| *status),
             What::VerifyDue => {
                 // Refused where this node does not serve or the copies are not in step: asked again a little later.
                 self.drive(Event::Command(Command::Verify { repair: false }));

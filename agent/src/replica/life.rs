@@ -152,6 +152,7 @@ impl Keeper {
 
     /// The replicator is dead, or as good as: another one goes on, or it is reported.
     pub(super) async fn bury(&mut self, why: &str) {
+        self.verification_interrupted().await;
         // In a box, since starting another one may end here as well.
         if Box::pin(self.survives(why)).await {
             return;
@@ -185,6 +186,7 @@ impl Keeper {
             mount::abort(&connections);
         }
         self.not_mounted();
+        self.verification_interrupted().await;
         self.clear_mounts().await;
     }
 

@@ -6,11 +6,10 @@ use super::Keeper;
 use crate::node::What;
 
 impl Keeper {
-    /// Tells what is known of comparisons so far.
-    pub(super) async fn tell_verification(&self) {
-        if let Some(status) = self.verification.status(None) {
-            self.setup.reporter.tell(What::Verification(Box::new(status))).await;
-        }
+    /// Tells what is known of comparisons so far; `report`: the last one of the one that runs.
+    pub(super) async fn tell_verification(&self, report: Option<&Report>) {
+        let status = self.verification.status(report).map(Box::new);
+        self.setup.reporter.tell(What::Verification(status)).await;
     }
 
     pub(super) async fn see_whether_to_verify(&mut self) {
@@ -20,19 +19,25 @@ impl Keeper {
         }
     }
 
+    /// The replicator is gone, and with it the comparison that it made.
+    pub(super) async fn verification_interrupted(&mut self) {
+        if self.verification.interrupted() {
+            self.note(false, "comparing the copies ended early: the replicator is gone");
+            self.tell_verification(None).await;
+        }
+    }
+
     pub(super) async fn verified(&mut self, report: Report) {
         if self.verification.report(&report) {
-            let (alarm, text) = outcome(&report);
+            let (alarm, text) = outcome(&self.setup.module.name, &report);
             self.note(alarm, &text);
         }
-        if let Some(status) = self.verification.status(Some(&report)) {
-            self.setup.reporter.tell(What::Verification(Box::new(status))).await;
-        }
+        self.tell_verification(Some(&report)).await;
     }
 }
 
 /// What came of it, for people; and whether one of them must look.
-fn outcome(report: &Report) -> (bool, String) {
+fn outcome(module: &str, report: &Report) -> (bool, String) {
     let compared = format!("{} files, {} bytes compared", report.files, report.bytes);
     if report.differences == 0 {
         return match report.reason.as_str() {
@@ -42,8 +47,11 @@ fn outcome(report: &Report) -> (bool, String) {
     }
     let first: Vec<String> =
         report.named.iter().take(3).map(|one| format!("{} ({})", one.path, one.what)).collect();
-    let next =
-        if report.repair { "they are resent" } else { "to resend them: safectl verify MODULE --repair" };
+    let next = if report.repair {
+        "they are resent".to_owned()
+    } else {
+        format!("to resend them: safectl verify {module} --repair")
+    };
     let early =
         if report.reason.is_empty() { String::new() } else { format!(" It ended early: {}", report.reason) };
     let text = format!(
@@ -63,6 +71,7 @@ mod tests {
     #[test]
     fn only_a_difference_is_an_alarm() {
         let equal = Report { done: true, files: 3, bytes: 10, ..Report::default() };
+        let outcome = |report: &Report| outcome("db", report);
         assert_eq!(outcome(&equal), (false, "both copies are equal: 3 files, 10 bytes compared".to_owned()));
         let early = Report { reason: "the session was lost".to_owned(), ..equal.clone() };
         assert!(!outcome(&early).0 && outcome(&early).1.contains("the session was lost"));
@@ -72,6 +81,9 @@ mod tests {
             ..VerifyDifference::default()
         };
         let (alarm, text) = outcome(&Report { differences: 1, named: vec![one], ..equal });
-        assert!(alarm && text.contains("/d/file (content)") && text.contains("--repair"), "{text}");
+        assert!(
+            alarm && text.contains("/d/file (content)") && text.contains("safectl verify db --repair"),
+            "{text}"
+        );
     }
 }
