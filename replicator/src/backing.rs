@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use safe_replication::object::{Kind, Object};
@@ -69,6 +70,21 @@ impl Root {
     /// `ESTALE` if it is gone.
     pub fn open_path(&self, object: &Object) -> Result<OwnedFd, Errno> {
         self.open(object, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    /// Whether a name in a directory, itself named from this one downwards, is not replicated.
+    #[must_use]
+    pub fn excludes(&self, directory: &[Bytes], name: &[u8]) -> bool {
+        if self.exclude.is_empty() {
+            return false;
+        }
+        let mut path = Vec::new();
+        for part in directory {
+            path.extend_from_slice(part);
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        self.exclude.matches(&path)
     }
 
     /// Looks up one name.

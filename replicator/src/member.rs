@@ -19,7 +19,7 @@ use crate::backing::Backing;
 use crate::epoch::Epochs;
 use crate::knowledge::Knowledge;
 use crate::operation::Engine;
-use crate::progress::Progress;
+use crate::progress::{Progress, told_meanwhile};
 use crate::report::{Report, Reports};
 use crate::resync::{Outcome, Plan, Resync};
 use crate::session::{Carrier, Session, SessionName};
@@ -264,19 +264,8 @@ impl Member {
         let source = Source::new(&self.engine, session);
         let work = Resync::new(&source, &self.knowledge, &self.backing, &progress, &throttle, stop);
         let order = if plan == FULL { Plan::Full } else { Plan::Delta };
-        let done = AtomicBool::new(false);
-        let outcome = std::thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
-                    std::thread::park_timeout(Duration::from_millis(250));
-                    self.reports.hint(Report::Progress(figures(&progress, plan, false)));
-                }
-            });
-            let outcome = work.run(order);
-            done.store(true, Ordering::Release);
-            watch.thread().unpark();
-            outcome
-        });
+        let tell = || self.reports.hint(Report::Progress(figures(&progress, plan, false)));
+        let outcome = told_meanwhile(tell, || work.run(order));
         self.reports.send(Report::Progress(figures(&progress, plan, true)));
         match outcome {
             Outcome::InStep => {

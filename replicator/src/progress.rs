@@ -1,7 +1,7 @@
 //! How far a resync is.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,6 +10,8 @@ use crate::clock::Boottime;
 
 /// Over how long the rate is taken.
 const WINDOW: Duration = Duration::from_secs(3);
+/// Between two times that it is told.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Counters of one resync; shared by its threads.
 #[derive(Debug, Default)]
@@ -96,6 +98,23 @@ impl Progress {
         }
         u64::try_from(u128::from(bytes.saturating_sub(before)) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
     }
+}
+
+/// Does the work, and meanwhile says four times a second how far it is.
+pub fn told_meanwhile<T>(tell: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                std::thread::park_timeout(PAUSE);
+                tell();
+            }
+        });
+        let outcome = work();
+        done.store(true, Ordering::Release);
+        watch.thread().unpark();
+        outcome
+    })
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn walk(nodes: &Nodes, node: &Arc<Node>) -> Result<bool, Errno> {
             let name = entry.file_name().to_bytes();
             let mut below = path.clone();
             below.push(Bytes::copy_from_slice(name));
-            if !root.exclude.is_empty() && root.exclude.matches(&below.join(&b'/')) {
+            if root.excludes(&path, name) {
                 continue;
             }
             if entry.file_type() == FileType::Directory && name != b"." && name != b".." {

@@ -40,17 +40,12 @@ fn keep(engine: &Weak<Engine>) {
             return;
         }
         engine.knowledge.epochs.sweep();
+        let due = || engine.knowledge.epochs.is_due();
         let closed = match engine.state.standing().0 {
-            Standing::Session(session) if session.in_step.load(Ordering::Acquire) => {
-                if engine.knowledge.epochs.is_due() { engine.close_on_both(&session) } else { Ok(()) }
+            Standing::Session(session) if session.in_step.load(Ordering::Acquire) && due() => {
+                engine.close_on_both(&session)
             }
-            Standing::Alone if engine.knowledge.is_journalled() => {
-                if engine.knowledge.epochs.is_due() {
-                    engine.close_alone()
-                } else {
-                    Ok(())
-                }
-            }
+            Standing::Alone if engine.knowledge.is_journalled() && due() => engine.close_alone(),
             Standing::Session(_) | Standing::Alone | Standing::Neither => Ok(()),
         };
         if let Err(error) = closed {

@@ -1,14 +1,13 @@
 //! A comparison of both copies: run to its end, and told to the agent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use safe_proto::replication::{Loss, Verification, VerifyDifference};
 
 use super::Member;
 use crate::backing::Backing;
-use crate::progress::Progress;
+use crate::progress::{Progress, told_meanwhile};
 use crate::report::Report;
 use crate::resync::verify::{Aspect, Difference, Findings};
 use crate::resync::{Outcome, Resync, local};
@@ -16,8 +15,6 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::throttle::Throttle;
 
-/// Between two reports.
-const PAUSE: Duration = Duration::from_millis(250);
 /// Differences that are named to the agent.
 const NAMED: usize = 100;
 
@@ -27,19 +24,8 @@ pub(super) fn run(member: &Member, session: &Arc<Session>, repair: bool, stop: &
     let throttle = Throttle::new(member.settings().bandwidth_limit);
     let source = Source::new(&member.engine, session);
     let work = Resync::new(&source, &member.knowledge, &member.backing, &progress, &throttle, stop);
-    let over = AtomicBool::new(false);
-    let outcome = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            while !over.load(Ordering::Acquire) {
-                std::thread::park_timeout(PAUSE);
-                member.reports.hint(Report::Verification(figures(&progress, &findings, repair)));
-            }
-        });
-        let outcome = work.verify(&findings);
-        over.store(true, Ordering::Release);
-        watch.thread().unpark();
-        outcome
-    });
+    let tell = || member.reports.hint(Report::Verification(figures(&progress, &findings, repair)));
+    let outcome = told_meanwhile(tell, || work.verify(&findings));
     let named = findings.named().iter().take(NAMED).map(|one| named(one, &member.backing)).collect();
     let mut last = Verification { done: true, named, ..figures(&progress, &findings, repair) };
     match outcome {

@@ -40,9 +40,7 @@ impl Page<'_, '_> {
         let mut blocks = 0;
         for of in std::mem::take(&mut self.files) {
             let opened = match &of.shared {
-                Some((_, object)) => local::open_content(self.root, object)
-                    .and_then(|open| Ok((local::size_of(open.as_fd())?, open)))
-                    .map(|(size, open)| (open, size)),
+                Some((_, object)) => local::open_content(self.root, object),
                 None => local::open_file(self.open.as_fd(), &of.source.name),
             };
             let (open, size) = match opened {
@@ -177,9 +175,7 @@ impl Page<'_, '_> {
 
     /// Content of a file that the target just got under this name.
     pub(super) fn fill(&mut self, id: ObjectId, object: &Object, source: &Entry) -> Step<()> {
-        let opened =
-            local::open_content(self.root, object).and_then(|open| Ok((local::size_of(open.as_fd())?, open)));
-        let (size, open) = match opened {
+        let (open, size) = match local::open_content(self.root, object) {
             Ok(opened) => opened,
             // Removed meanwhile, which is marked.
             Err(Errno::NOENT | Errno::STALE) => return Ok(()),

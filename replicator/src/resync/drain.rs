@@ -143,8 +143,7 @@ impl Draining<'_> {
         if !has_content(self.object.kind) || marks.data.is_empty() {
             return Ok(());
         }
-        let file = local::open_content(self.root, self.object).map_err(failed)?;
-        let size = local::size_of(file.as_fd()).map_err(failed)?;
+        let (file, size) = local::open_content(self.root, self.object).map_err(failed)?;
         self.resync.progress.found(1, marks.data.bytes(size));
         for range in marks.data.iter() {
             self.range(&file, range)?;

@@ -127,15 +127,17 @@ pub fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(OwnedFd, u64
     Ok((file, size))
 }
 
-/// Opens the content of a regular file by its object.
+/// Opens the content of a regular file by its object, and says its size.
 ///
 /// # Errors
 /// `ESTALE` if it is gone.
-pub fn open_content(root: &Root, object: &Object) -> Result<OwnedFd, Errno> {
-    match root.open(object, OFlags::RDONLY | OFlags::NOATIME) {
-        Err(Errno::PERM) => root.open(object, OFlags::RDONLY),
-        other => other,
-    }
+pub fn open_content(root: &Root, object: &Object) -> Result<(OwnedFd, u64), Errno> {
+    let file = match root.open(object, OFlags::RDONLY | OFlags::NOATIME) {
+        Err(Errno::PERM) => root.open(object, OFlags::RDONLY)?,
+        other => other?,
+    };
+    let size = size_of(file.as_fd())?;
+    Ok((file, size))
 }
 
 /// Size of an open regular file.

@@ -106,11 +106,10 @@ fn walk_names(
         let Some(dir) = open_dir(root, &path)? else { continue };
         let mut below = Vec::new();
         list(dir.open.as_fd(), &mut |name| {
-            let path = [dir.path.as_slice(), std::slice::from_ref(&name.name)].concat();
-            if !root.exclude.is_empty() && root.exclude.matches(&local::join(&path)) {
+            if root.excludes(&dir.path, &name.name) {
                 // Not on the target, or something else there.
             } else if name.directory {
-                below.push(path);
+                below.push([dir.path.as_slice(), std::slice::from_ref(&name.name)].concat());
             } else {
                 found(&dir.path, &name);
             }

@@ -177,11 +177,7 @@ impl Page<'_, '_> {
     }
 
     fn is_excluded(&self, name: &Bytes) -> bool {
-        !self.root.exclude.is_empty()
-            && self
-                .root
-                .exclude
-                .matches(&local::join(&[&self.job.node.path[..], std::slice::from_ref(name)].concat()))
+        self.root.excludes(&self.job.node.path, name)
     }
 
     pub(super) fn failed(&self, errno: Errno) -> Trouble {

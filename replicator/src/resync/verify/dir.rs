@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use safe_replication::diff::{
-    Difference as Named, blocks_of, compare, differing_blocks, has_same_attributes,
+    BLOCK, Difference as Named, blocks_of, compare, differing_blocks, has_same_attributes,
 };
 use safe_replication::dirty::Object;
 use safe_replication::object::Kind;
@@ -152,10 +152,7 @@ impl<'a> Verification<'a> {
             },
         };
         let until = (job.from + LIST_LIMIT).min(listing.len());
-        let replicated = |name: &Bytes| {
-            root.exclude.is_empty()
-                || !root.exclude.matches(&local::join(&[&dir.path[..], std::slice::from_ref(name)].concat()))
-        };
+        let replicated = |name: &Bytes| !root.excludes(&dir.path, name);
         let mut source = Vec::with_capacity(until - job.from);
         for name in listing[job.from..until].iter().filter(|name| replicated(name)) {
             source.extend(local::entry(open.as_fd(), name).map_err(failed)?);
@@ -243,8 +240,7 @@ impl<'a> Verification<'a> {
         let step = 512;
         for first in (0..blocks_of(file.size)).step_by(step) {
             let step = step as u64;
-            let bytes =
-                (step * safe_replication::diff::BLOCK).min(file.size - first * safe_replication::diff::BLOCK);
+            let bytes = (step * BLOCK).min(file.size - first * BLOCK);
             self.resync.pass(bytes)?;
             let of = vec![digests_of(dir, file, first, step)];
             let (ours, theirs) = self.resync.both_digests(of, || self.digests(open, file, first, step))?;

@@ -10,7 +10,7 @@ use safe_replication::dirty::{Change, Object};
 use safe_replication::object::Kind;
 use safe_replication::tree::Entry;
 
-use super::super::link::{DIGEST_LIMIT, Held, Key, Query};
+use super::super::link::{DIGEST_LIMIT, Key, Query};
 use super::super::{Step, Trouble, local};
 use super::dir::{Dir, digests_of};
 use super::{Aspect, Verification, name_change};
@@ -30,10 +30,10 @@ impl Verification<'_> {
         for _ in 0..LOOKS {
             let found = look_up(root, dir, &open, name)?;
             let keys = keys_of(dir, name, found.as_ref().map(|found| &found.object));
-            let held = self.resync.link.lock(&keys);
+            let _held = self.resync.link.lock(&keys);
             let now = look_up(root, dir, &open, name)?;
             if found.map(|found| found.object) == now.as_ref().map(|now| now.object.clone()) {
-                return self.judge(root, dir, &open, name, now, blocks, &*held);
+                return self.judge(root, dir, &open, name, now, blocks);
             }
         }
         // Renamed over without pause: what it stood for was compared under its other names, or is gone.
@@ -56,7 +56,6 @@ impl Verification<'_> {
     }
 
     /// The keys are held.
-    #[expect(clippy::too_many_arguments, reason = "one look at one name")]
     fn judge(
         &self,
         root: &Root,
@@ -65,7 +64,6 @@ impl Verification<'_> {
         name: &Bytes,
         found: Option<Found>,
         blocks: &[u64],
-        _held: &dyn Held,
     ) -> Step<()> {
         let source = local::entry(open.as_fd(), name)
             .map_err(|errno| Trouble::local(&local::display(root, &dir.path), errno))?;
@@ -166,7 +164,7 @@ impl Verification<'_> {
 }
 
 /// What the name stands for on this side; none: nothing.
-pub(super) fn look_up(root: &Root, dir: &Dir<'_>, open: &OwnedFd, name: &Bytes) -> Step<Option<Found>> {
+fn look_up(root: &Root, dir: &Dir<'_>, open: &OwnedFd, name: &Bytes) -> Step<Option<Found>> {
     match root.look_up(open.as_fd(), name) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT | Errno::STALE) => Ok(None),

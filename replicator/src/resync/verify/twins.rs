@@ -1,7 +1,7 @@
 //! Files with several names: the same names must be names of one file on both copies.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +15,6 @@ use super::super::{Step, Trouble, local};
 use super::dir::Dir;
 use super::{Aspect, Verification, name_change};
 use crate::backing::Root;
-use std::os::fd::AsFd as _;
 
 /// Where a file of several names was seen first: its number on the other copy, and the name.
 struct Seen<'a> {
