@@ -196,7 +196,6 @@ impl Member {
     pub async fn begin(self: &Arc<Self>, session: &Arc<Session>, joining: Joining) -> Result<(), String> {
         self.peer_gone.store(false, Ordering::Relaxed);
         self.peer_fenced.store(false, Ordering::Relaxed);
-        self.engine.nodes.note_journalled(false);
         let (own, session) = (Arc::clone(self), Arc::clone(session));
         blocking(move || {
             let peer = *own.peer.lock();
@@ -334,8 +333,6 @@ impl Member {
         if let Some(applier) = applier {
             self.knowledge.mark(&applier.close()).map_err(journal)?;
         }
-        let knows = self.knows_inflight.load(Ordering::Acquire);
-        self.engine.nodes.note_journalled(knows && self.knowledge.is_journalled());
         Ok(())
     }
 

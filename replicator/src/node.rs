@@ -232,13 +232,6 @@ impl Nodes {
         inherited
     }
 
-    /// For the next process: whether the journal says everything in which the copies differ.
-    pub fn note_journalled(&self, journalled: bool) {
-        if let Some(legacy) = &*self.legacy.load() {
-            legacy.handles.set_journalled(journalled);
-        }
-    }
-
     /// A number that was never used.
     pub fn fresh_id(&self) -> ObjectId {
         let id = self.next.fetch_add(1, Ordering::Relaxed);

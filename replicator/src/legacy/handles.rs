@@ -32,8 +32,6 @@ mod header {
     pub(super) const NEXT: usize = 1;
     /// Not every object is in the table.
     pub(super) const PARTIAL: usize = 2;
-    /// Everything in which the copies differ is in the journal.
-    pub(super) const JOURNALLED: usize = 3;
 }
 
 /// One object of the table.
@@ -164,17 +162,6 @@ impl Handles {
     #[must_use]
     pub fn next(&self) -> u64 {
         self.header.words()[header::NEXT].load(Ordering::Acquire)
-    }
-
-    /// Whether everything in which the copies differ is in the journal.
-    pub fn set_journalled(&self, journalled: bool) {
-        self.header.words()[header::JOURNALLED].store(journalled.into(), Ordering::Release);
-    }
-
-    /// See [`Handles::set_journalled`].
-    #[must_use]
-    pub fn journalled(&self) -> bool {
-        self.header.words()[header::JOURNALLED].load(Ordering::Acquire) != 0
     }
 
     fn entry(&self, place: u32) -> Option<Entry> {

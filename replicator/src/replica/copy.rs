@@ -95,12 +95,7 @@ impl Replica {
             knowledge.sync_journal()
         });
         match opened {
-            Ok(()) => {
-                if let Some(examined) = self.examined.lock().as_ref() {
-                    examined.note_journalled();
-                }
-                self.reports.send(Report::JournalOpen(lineage(id)));
-            }
+            Ok(()) => self.reports.send(Report::JournalOpen(lineage(id))),
             Err(error) => self.disk_failed(&format!("the journal cannot be written: {error}")),
         }
         Ok(())

@@ -43,7 +43,6 @@ impl Replica {
         };
         examined.engine.nodes.bequeath(Some(Arc::clone(&legacy)));
         *self.legacy.lock() = Some(Arc::clone(&legacy));
-        examined.note_journalled();
         Some(legacy)
     }
 
@@ -155,15 +154,6 @@ impl Replica {
         {
             self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
         }
-    }
-}
-
-impl Examined {
-    /// Notes for the next process whether the journal says everything in which the copies differ: not while a session
-    /// lasts, in which operations are under way.
-    pub(super) fn note_journalled(&self) {
-        let alone = self.member.session().is_none();
-        self.engine.nodes.note_journalled(alone && self.knows() && self.engine.knowledge.is_journalled());
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use safe_proto::replication::attach_request::Command as Order;
 use safe_proto::replication::attach_response::Report;
 use safe_proto::replication::{Plan, Role};
@@ -82,10 +82,20 @@ fn check(plan: &[Vec<Step>], breaks: u64) {
     pair.assert_equal();
 }
 
-fn campaign(cases: u32, length: usize) {
-    let config = Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+/// The sequences of `seed`, or at random; proptest prints the one that fails.
+fn runner(cases: u32, seed: RngSeed) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        rng_seed: seed,
+        max_shrink_iters: 60,
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
+fn campaign(cases: u32, length: usize, seed: RngSeed) {
     let plan = (prop::collection::vec(steps(length), THREADS), 0..3u64);
-    TestRunner::new(config)
+    runner(cases, seed)
         .run(&plan, |(plan, breaks)| {
             check(&plan, breaks);
             Ok(())
@@ -93,13 +103,36 @@ fn campaign(cases: u32, length: usize) {
         .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-#[test]
-fn every_step_ends_as_in_the_model() {
-    campaign(6, 80);
+/// The tree itself is held against a plain directory.
+fn on_plain_directory(cases: u32, seed: RngSeed) {
+    runner(cases, seed)
+        .run(&steps(120), |steps| {
+            let directory = tempfile::tempdir().unwrap();
+            let tree = run(directory.path(), &steps, &AtomicU64::new(0));
+            tree.compare(directory.path()).unwrap_or_else(|difference| panic!("{difference}"));
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]
-#[ignore = "many more sequences, and longer ones"]
+fn the_model_is_a_plain_directory() {
+    on_plain_directory(200, RngSeed::Fixed(1));
+}
+
+#[test]
+#[ignore = "at random, and many more"]
+fn the_model_is_a_plain_directory_at_length() {
+    on_plain_directory(20_000, RngSeed::Random);
+}
+
+#[test]
+fn every_step_ends_as_in_the_model() {
+    campaign(6, 80, RngSeed::Fixed(1));
+}
+
+#[test]
+#[ignore = "many more sequences, longer ones, and others each time"]
 fn every_step_of_long_sequences_ends_as_in_the_model() {
-    campaign(200, 400);
+    campaign(200, 400, RngSeed::Random);
 }

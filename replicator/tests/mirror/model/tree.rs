@@ -153,11 +153,11 @@ impl Tree {
         let content = self.content(from)?.clone();
         self.content(to)?;
         let end = (offset + length).min(content.len());
-        if self.find(from)? == self.find(to)? {
-            // The range overlaps with itself.
-            return Err(libc::EINVAL);
-        }
         if offset < end {
+            if self.find(from)? == self.find(to)? {
+                // The range overlaps with itself; beyond the end there is none.
+                return Err(libc::EINVAL);
+            }
             write(self.content(to)?, offset, &content[offset..end]);
         }
         Ok(())
