@@ -92,6 +92,8 @@ pub enum ReplicatorCommand {
     Unmount(Duration),
     /// At once: no reply leaves any more, then abort the connection: `Fenced`.
     Fence,
+    /// Take the read-only cover off the directories, and leave it off until the next `Start`: `Uncovered`.
+    Uncover,
     /// End the process: `Stopped`.
     Stop,
     /// It does not answer: SIGKILL, abort its connection, detach its mounts; then `Died`.

@@ -39,6 +39,7 @@ impl Failover {
             Command::Restart => self.command_restart(),
             Command::Swap => self.command_swap(),
             Command::Verify { repair } => self.command_verify(repair),
+            Command::Unlock => self.command_unlock(),
             Command::Prim { .. } => self.command_prim(command),
             Command::Second { full, force } => self.command_second(command, full, force),
         }
@@ -181,15 +182,16 @@ impl Failover {
     fn want_started(&mut self) {
         if self.hard.desired != Desired::Started {
             self.hard.desired = Desired::Started;
+            self.hard.unlocked = false;
             self.persist();
         }
     }
 
-    fn pend(&mut self, command: Command) {
+    pub(crate) fn pend(&mut self, command: Command) {
         self.pending = Pending { command: Some(command), begun: false };
     }
 
-    fn refuse(&mut self, command: Command, why: &str, verb: &str) {
+    pub(crate) fn refuse(&mut self, command: Command, why: &str, verb: &str) {
         let (module, node) = (&self.config.module, &self.config.node);
         let text = format!("{why}; type: safectl {verb} {module} --on {node}");
         self.answer(command, Err(text));
@@ -220,6 +222,8 @@ impl Failover {
             }
             Command::Swap => self.swap_ended(),
             Command::Prim { force } => return self.decide_prim(force),
+            // Ended by the report that it is done.
+            Command::Unlock => None,
             Command::Start | Command::Second { .. } | Command::Verify { .. } => Some(Ok(())),
         };
         let Some(outcome) = end else { return false };
@@ -371,6 +375,7 @@ const fn name(command: Command) -> &'static str {
         Command::Restart => "restart",
         Command::Swap => "swap",
         Command::Verify { .. } => "verify",
+        Command::Unlock => "data unlock",
         Command::Prim { .. } => "prim",
         Command::Second { .. } => "second",
     }

@@ -1,7 +1,6 @@
 //! A peer that falls out of step although it is heard: outdated at once, brought back after a pause that doubles, and
 //! from the third time within an hour a matter for people.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::Loss;
@@ -20,7 +19,7 @@ const LAST_OF_LINK: Duration = Duration::from_secs(5);
 /// In step for so long, the peer counts as well again.
 const STEADY: Duration = Duration::from_secs(60);
 /// In so long a time ...
-const WINDOW: Duration = Duration::from_secs(3600);
+const WINDOW_S: u64 = 3600;
 /// ... so many times are an alarm.
 const ALARM: usize = 3;
 /// Hundredths of the stall timeout that are left, and are for finding another lan, when a replicator says that its stream
@@ -30,8 +29,8 @@ const LEFT: u32 = 35;
 /// What is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Dropped {
-    /// When it was dropped last, oldest first; at most [`ALARM`] dates.
-    times: VecDeque<Time>,
+    /// When it was dropped last.
+    last: Option<Time>,
     /// How often the pause has doubled.
     doubled: u32,
     /// Since when it has been in step.
@@ -77,14 +76,14 @@ impl Failover {
 
     /// The peer is heard, but does not keep up: this node goes on without it, and tries again later.
     pub(crate) fn drop_peer(&mut self, reason: &str) {
-        let now = self.now;
+        self.forget_old_drops();
+        self.hard.drops.push(self.wall);
+        let many = self.hard.drops.len().saturating_sub(ALARM);
+        self.hard.drops.drain(..many);
+        self.persist();
+        let alarm = self.hard.drops.len() == ALARM;
         let dropped = &mut self.dropped;
-        dropped.times.retain(|at| now.since(*at) < WINDOW);
-        dropped.times.push_back(now);
-        if dropped.times.len() > ALARM {
-            dropped.times.pop_front();
-        }
-        let alarm = dropped.times.len() == ALARM;
+        dropped.last = Some(self.now);
         let first = alarm && !std::mem::replace(&mut dropped.alarmed, alarm);
         dropped.reason = Some(reason.to_owned());
         let pause = self.pause_before_return(LAST);
@@ -95,6 +94,18 @@ impl Failover {
         } else {
             format!("{peer} fell out of step: {reason}; {again}")
         });
+    }
+
+    /// What an earlier safed counted goes on counting, and its alarm is not given again.
+    pub(crate) fn recall_drops(&mut self) {
+        self.forget_old_drops();
+        self.dropped.alarmed = self.hard.drops.len() == ALARM;
+    }
+
+    /// Not written by itself: what is too old is left out whenever it is read.
+    fn forget_old_drops(&mut self) {
+        let wall = self.wall;
+        self.hard.drops.retain(|at| wall.saturating_sub(*at) < WINDOW_S);
     }
 
     fn pause_before_return(&mut self, longest: Duration) -> Duration {
@@ -116,7 +127,7 @@ impl Failover {
             Mode::Alone => pauses,
             Mode::Primary => {
                 let just = |at: &Time| self.now.since(*at) < FIRST;
-                pauses && self.dropped.times.back().is_some_and(just)
+                pauses && self.dropped.last.as_ref().is_some_and(just)
             }
             Mode::Stopped | Mode::Waiting | Mode::Target | Mode::Second | Mode::Candidate => false,
         }

@@ -135,6 +135,10 @@ pub enum ReplicatorEvent {
     DiskFailed(String),
     /// The process has ended as told.
     Stopped,
+    /// The read-only cover of the directories was taken off, as told; or why not, for people.
+    Uncovered(Result<(), String>),
+    /// The files may have been changed by somebody else while this node did not serve; how that is known, for people.
+    Edited(String),
 }
 
 /// How a session was lost, as the replicator saw it.
@@ -192,6 +196,8 @@ pub enum Command {
         /// Resend what differs.
         repair: bool,
     },
+    /// Take the read-only cover off the directories of the stopped module: the copy counts as edited from then on.
+    Unlock,
     /// Start as primary.
     Prim {
         /// Even if this copy is stale or inconsistent.

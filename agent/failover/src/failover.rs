@@ -306,6 +306,8 @@ impl Failover {
             ReplicatorEvent::Cleared => {}
             ReplicatorEvent::WroteAlone(lineage) => self.apply_wrote_alone(lineage),
             ReplicatorEvent::DiskFailed(reason) => self.apply_disk_failed(&reason),
+            ReplicatorEvent::Uncovered(outcome) => self.apply_uncovered(outcome),
+            ReplicatorEvent::Edited(reason) => self.apply_edited(&reason),
         }
     }
 

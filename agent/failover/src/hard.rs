@@ -55,6 +55,17 @@ pub struct HardState {
     pub outdated: bool,
     /// This copy is the target of a resync that has not ended.
     pub target: bool,
+    /// Files may have been changed while the module was stopped: never a source, never served, until resynchronised or
+    /// chosen by a person.
+    #[serde(default)]
+    pub edited: bool,
+    /// An administrator took the read-only cover off, and the module was not started since.
+    #[serde(default)]
+    pub unlocked: bool,
+    /// What the replicator's records say is not all in which this copy may differ: it is compared in full. Cleared by
+    /// pairing alone.
+    #[serde(default)]
+    pub unrecorded: bool,
     /// Boot id of the machine at the last session in step; another boot id at start means that page cache was lost.
     pub boot_id: u128,
     /// Wall-clock seconds (Unix) of the last time both copies were known to be in step. Shown to people; decides only
@@ -67,6 +78,10 @@ pub struct HardState {
     /// running replicator can rely on.
     #[serde(default)]
     pub running: Role,
+    /// When the other node last fell out of step although it was heard (wall-clock seconds), oldest first, at most three:
+    /// for people, who are told when it happens too often.
+    #[serde(default)]
+    pub drops: Vec<u64>,
     /// Automatic restarts in the present `loop_interval`, and when that interval began (wall-clock seconds).
     pub restarts: u32,
     /// See `restarts`.

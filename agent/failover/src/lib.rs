@@ -12,6 +12,7 @@ pub mod action;
 mod commands;
 pub mod config;
 mod dropped;
+mod edited;
 pub mod event;
 mod explain;
 pub mod failover;

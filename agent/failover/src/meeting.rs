@@ -37,6 +37,8 @@ pub enum Question {
     Replace(Side),
     /// This node's copy is not the one that hard state describes.
     Unknown(Side),
+    /// The only copy with the newest writes was edited while it was unlocked; it is on this node.
+    NewestEdited(Side),
     /// Neither copy can be trusted by itself.
     NoGoodCopy,
     /// The only copy with the newest writes is inconsistent; it is on this node.
@@ -170,9 +172,28 @@ impl Meeting<'_> {
         match (self.first.copy == Copy::Edited, self.second.copy == Copy::Edited) {
             (false, false) => None,
             (true, true) => Some(Outcome::Person(Question::NoGoodCopy)),
-            (true, false) => Some(self.full(Side::Second, false)),
-            (false, true) => Some(self.full(Side::First, false)),
+            (true, false) => Some(self.replace_edited(Side::First)),
+            (false, true) => Some(self.replace_edited(Side::Second)),
         }
+    }
+
+    /// What was acknowledged on it alone is not given up without a person.
+    fn replace_edited(&self, side: Side) -> Outcome {
+        if self.of(side).target || self.is_contained(side) {
+            return self.full(side.other(), false);
+        }
+        Outcome::Person(Question::NewestEdited(side))
+    }
+
+    /// Whatever was acknowledged on this copy, the other one contains.
+    fn is_contained(&self, side: Side) -> bool {
+        let (view, other) = (self.of(side), self.of(side.other()));
+        let (current, base) = self.effective(view);
+        let older = current.is_some_and(|current| self.knows(other, current)) && base.is_none();
+        // A settled base, but the other took over what was written on it: it is history there.
+        let passed =
+            base.is_some() && current.is_some_and(|current| other.lineage.history.contains(&current));
+        older || passed || view.outdated
     }
 
     /// Rule 2; a copy that has agreed to be replaced counts as one to be replaced.
@@ -192,10 +213,7 @@ impl Meeting<'_> {
                 base.is_none() && good_base.is_some() && (current == good_base || current == good_current);
             return Some(if resumes { self.delta(side.other()) } else { self.full(side.other(), false) });
         }
-        let older = current.is_some_and(|current| self.knows(good, current)) && base.is_none();
-        // A settled base, but the other took over what was written on it: it is history there.
-        let passed = base.is_some() && current.is_some_and(|current| good.lineage.history.contains(&current));
-        if older || passed || bad.outdated || self.lacks(LeftOut::NewestInconsistentIsKept) {
+        if self.is_contained(side) || self.lacks(LeftOut::NewestInconsistentIsKept) {
             return Some(self.full(side.other(), false));
         }
         Some(Outcome::Person(Question::NewestInconsistent(side)))

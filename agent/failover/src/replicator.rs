@@ -93,6 +93,7 @@ impl Failover {
             Copy::Known if self.hard.lineage.current.is_none() && !self.hard.target => {
                 if self.hard.was_empty { Copy::Empty } else { Copy::Unlabelled }
             }
+            Copy::Known if self.hard.edited => Copy::Edited,
             copy @ (Copy::Unexamined
             | Copy::Empty
             | Copy::Unlabelled

@@ -165,8 +165,7 @@ impl Failover {
             && entered.role == Role::Secondary
             && entered.source == source
             && !self.yields
-            && (self.hard.lineage.current.is_none()
-                || (self.hard.consistent && self.replicator.copy == Copy::Known));
+            && (self.hard.lineage.current.is_none() || (self.hard.consistent && self.copy() == Copy::Known));
         let alone = self.hard.lineage.base.is_some() && self.hard.lineage.settled;
         // In a pair of equals a record of being outdated was in vain.
         let outdated =
@@ -436,6 +435,8 @@ impl Failover {
         self.hard.consistent = true;
         self.hard.outdated = false;
         self.hard.target = false;
+        self.hard.edited = false;
+        self.hard.unrecorded = false;
         if self.lacks(LeftOut::PairingInOneWrite) {
             self.persist();
         }
@@ -482,6 +483,7 @@ impl Failover {
         lineage.forced = false;
         lineage.wrote_alone = false;
         remember(lineage, base);
+        self.hard.unrecorded = false;
         self.hard.boot_id = self.config.boot_id;
         self.hard.last_paired = self.wall;
         self.persist();

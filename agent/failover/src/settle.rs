@@ -207,6 +207,8 @@ impl Failover {
         }
         self.hard.marker_before = Some(goal);
         self.hard.was_empty = self.copy() == Copy::Empty;
+        // Forced, with what was found in the place of its own: the records are not of that.
+        self.hard.unrecorded |= self.copy() == Copy::Unknown;
         self.persist();
         self.mark(goal);
         true
@@ -223,6 +225,11 @@ impl Failover {
             self.hard.marker_before = None;
             self.replicator.copy = Copy::Known;
             self.hard.lineage.forced = settling.cause == Cause::Forced;
+            if settling.cause == Cause::Forced {
+                // What a person chose counts as it is, but in what it differs nobody has recorded.
+                self.hard.unrecorded |= !self.hard.consistent || self.hard.target || self.hard.edited;
+                self.hard.edited = false;
+            }
             self.hard.consistent = true;
             self.hard.outdated = false;
             self.hard.target = false;

@@ -53,9 +53,11 @@ impl Failover {
         }
         self.started = true;
         self.peer.awake = self.now;
+        self.recall_drops();
         let desired = if start { Desired::Started } else { Desired::Stopped };
         if self.hard.desired != desired {
             self.hard.desired = desired;
+            self.hard.unlocked &= !start;
             self.persist();
         }
         match adopted {
@@ -340,7 +342,7 @@ impl Failover {
         self.hard.consistent
             && (!self.hard.outdated || self.lacks(LeftOut::OutdatedIsNotServed))
             && (!self.hard.target || self.lacks(LeftOut::OutdatedIsNotServed))
-            && self.replicator.copy == Copy::Known
+            && self.copy() == Copy::Known
             && self.hard.lineage.current.is_some()
     }
 

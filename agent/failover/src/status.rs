@@ -91,6 +91,10 @@ impl Failover {
             State::Stop if self.service.cleaning() => {
                 (Phase::Transient, "removing what an earlier run left".to_owned(), None)
             }
+            State::Stop if self.hard.edited => {
+                let reason = "stopped; its files count as edited until they are compared".to_owned();
+                (Phase::Ready, reason, Some(self.type_("start")))
+            }
             State::Stop => (Phase::Ready, "stopped".to_owned(), Some(self.type_("start"))),
             State::Wait => self.waiting(),
             State::Alone if running => (Phase::Transient, "entering service".to_owned(), None),
@@ -261,6 +265,10 @@ impl Failover {
         if self.replicator.copy == Copy::Unknown {
             return self.question(Question::Unknown(self.config.side));
         }
+        if self.hard.edited {
+            let reason = format!("the files of this copy were edited while it was stopped: waits for {name}");
+            return (Phase::Blocked, reason, Some(forced));
+        }
         if !self.good_copy() {
             return (Phase::Blocked, format!("this copy is not the newest: waits for {name}"), Some(forced));
         }
@@ -335,6 +343,7 @@ impl Failover {
                     on("second", side, " --full")
                 ),
             ),
+            Question::NewestEdited(side) => self.newest_edited(side),
             Question::NoGoodCopy => (
                 "neither copy can be trusted by itself".to_owned(),
                 format!("{} --force (the other node loses what only it has)", self.type_("prim")),
@@ -372,6 +381,19 @@ impl Failover {
             }
         };
         (Phase::Blocked, reason, Some(hint))
+    }
+
+    fn newest_edited(&self, side: Side) -> (String, String) {
+        let (module, node) = (&self.config.module, self.name_of(side));
+        let lose = format!("safectl second {module} --on {node} --force");
+        let hint = if self.side_serves(side.other()) {
+            lose
+        } else {
+            format!(
+                "to keep what is there now: safectl prim {module} --on {node} --force; to give it up: {lose}"
+            )
+        };
+        (format!("the newest writes are on {node}, whose files were edited while it was stopped"), hint)
     }
 
     fn side_serves(&self, side: Side) -> bool {

@@ -28,7 +28,7 @@ impl Failover {
             outdated: hard.outdated,
             target: hard.target,
             rebooted: self.rebooted(),
-            knows_inflight: self.replicator.knows_inflight,
+            knows_inflight: self.replicator.knows_inflight && !self.hard.unrecorded,
             entered: self.session.as_ref().map(|session| Entered {
                 session: session.id,
                 role: session.role,

@@ -95,6 +95,7 @@ fn mirror(question: Question) -> Question {
         Question::Replace(side) => Question::Replace(side.other()),
         Question::Unknown(side) => Question::Unknown(side.other()),
         Question::NewestInconsistent(side) => Question::NewestInconsistent(side.other()),
+        Question::NewestEdited(side) => Question::NewestEdited(side.other()),
         Question::SplitBrain(side) => Question::SplitBrain(side.other()),
         Question::NoGoodCopy | Question::Strangers => question,
     }

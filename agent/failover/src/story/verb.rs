@@ -109,6 +109,9 @@ fn disks(world: &mut World, words: &[&str]) -> Result<bool, String> {
             disk.data |= bit;
             disk.synced |= bit;
         }
+        ["cover-broken", node] => {
+            world.report(host(node)?, ReplicatorEvent::Edited("somebody took the cover off".to_owned()));
+        }
         ["replace-disk", node] => world.hosts[host(node)?].disk.marker = None,
         ["fail", what, node] => fail(world, what, host(node)?, true)?,
         ["mend", what, node] => fail(world, what, host(node)?, false)?,

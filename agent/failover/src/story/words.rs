@@ -55,11 +55,12 @@ pub(crate) fn command(words: &[&str]) -> Result<Command, String> {
         Some(&"restart") => Command::Restart,
         Some(&"swap") => Command::Swap,
         Some(&"verify") => Command::Verify { repair: flag("--repair") },
+        Some(&"unlock") => Command::Unlock,
         Some(&"prim") => Command::Prim { force: flag("--force") },
         Some(&"second") => Command::Second { full: flag("--full"), force: flag("--force") },
         _ => {
             return Err(
-                "unknown command: start, stop, stopstart, restart, swap, verify [--repair], prim [--force], second [--full] [--force]"
+                "unknown command: start, stop, stopstart, restart, swap, verify [--repair], unlock, prim [--force], second [--full] [--force]"
                     .to_owned(),
             );
         }

@@ -77,7 +77,7 @@ impl World {
                 self.end_replicator(host, true);
                 self.report(host, ReplicatorEvent::Stopped);
             }
-            ReplicatorCommand::Kill => {}
+            ReplicatorCommand::Uncover | ReplicatorCommand::Kill => {}
         }
     }
 

@@ -268,6 +268,10 @@ impl World {
             self.end_replicator(host, false);
             self.report(host, ReplicatorEvent::Died);
             return;
+        } else if command == ReplicatorCommand::Uncover {
+            // Done by the agent; here nothing is covered.
+            self.report(host, ReplicatorEvent::Uncovered(Ok(())));
+            return;
         }
         let life = self.hosts[host].replicator_life;
         let agent = self.hosts[host].agent_life;

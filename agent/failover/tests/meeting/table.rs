@@ -47,6 +47,7 @@ fn copies() -> Vec<(&'static str, &'static str, View)> {
         ("A✗", "A on L, a sync failed: inconsistent", edit(alone(2), |v| v.consistent = false)),
         ("?", "the root marker is not the expected one", edit(view(), |v| v.copy = Copy::Unknown)),
         ("edit", "edited while unlocked", edit(view(), |v| v.copy = Copy::Edited)),
+        ("A edit", "A on L, edited while unlocked", edit(alone(2), |v| v.copy = Copy::Edited)),
         ("S", "of another history", View { lineage: stranger, ..view() }),
         ("full", "`second --full` or `--force` was typed on it", edit(view(), |v| v.yields = true)),
     ]
@@ -64,6 +65,7 @@ fn cell(outcome: Outcome) -> String {
         Outcome::Person(Question::WhichFirst(Some(side))) => format!("person: prim {}", arrow(side)),
         Outcome::Person(Question::Replace(side)) => format!("person: replace {}", arrow(side.other())),
         Outcome::Person(Question::Unknown(side)) => format!("person: full {}", arrow(side.other())),
+        Outcome::Person(Question::NewestEdited(_)) => "person: newest edited".to_owned(),
         Outcome::Person(Question::NoGoodCopy) => "person: none is good".to_owned(),
         Outcome::Person(Question::NewestInconsistent(_)) => "person: newest ✗".to_owned(),
         Outcome::Person(Question::SplitBrain(_)) => "person: split".to_owned(),
