@@ -13,8 +13,10 @@ use rustix::io::Errno;
 use crate::backing::MARKER;
 use crate::linux::handle::handle_of;
 use content::Content;
+pub use generation::Generation;
 
 mod content;
+mod generation;
 mod linux;
 
 /// Condition of the copy, of all directories together.
@@ -47,13 +49,19 @@ enum Found {
 }
 
 /// Looks at every directory. `accept`: the lineages that hard state accepts; none: no marker is expected.
+/// `generations`: those that count; none: each.
 ///
 /// # Errors
 /// A directory cannot be used; one sentence for people that says what to do.
-pub fn examine(directories: &[PathBuf], owner: &Owner, accept: &[u128]) -> Result<Copy, String> {
+pub fn examine(
+    directories: &[PathBuf],
+    owner: &Owner,
+    accept: &[u128],
+    generations: &[u64],
+) -> Result<Copy, String> {
     let mut found = Vec::with_capacity(directories.len());
     for directory in directories {
-        found.push((directory, examine_one(directory, owner, accept)?));
+        found.push((directory, examine_one(directory, owner, accept, generations)?));
     }
     let mut copy = if accept.is_empty() { Copy::Empty } else { Copy::Known };
     for (directory, found) in found {
@@ -79,23 +87,48 @@ pub fn examine(directories: &[PathBuf], owner: &Owner, accept: &[u128]) -> Resul
     Ok(copy)
 }
 
-/// Marks every directory with a lineage; durable when this returns.
+/// Gives the markers another generation; durable when this returns.
 ///
 /// # Errors
-/// Which directory and why; some may be marked.
-pub fn write(directories: &[PathBuf], owner: &Owner, lineage: u128) -> Result<(), String> {
+/// Which directory and why; some may have it.
+pub fn renew(directories: &[PathBuf], generation: u64) -> Result<(), String> {
     for directory in directories {
-        let failed = |error: io::Error| format!("{} cannot be marked: {error}", directory.display());
+        let shown = directory.display();
+        let failed = |error: io::Error| format!("the marker of {shown} cannot be renewed: {error}");
         let open = File::open(directory).map_err(failed)?;
-        let content = content_of(&open, owner, lineage).map_err(failed)?;
-        rustix::fs::fsetxattr(&open, MARKER, content.encode().as_bytes(), XattrFlags::empty())
-            .map_err(|errno| failed(errno.into()))?;
-        open.sync_all().map_err(failed)?;
+        let value = crate::backing::xattr(open.as_fd(), MARKER).map_err(|errno| failed(errno.into()))?;
+        let content = value.and_then(|value| Content::decode(&value));
+        let Some(content) = content else { return Err(format!("{shown} carries no marker")) };
+        attach(&open, &Content { generation, ..content }).map_err(failed)?;
     }
     Ok(())
 }
 
-fn examine_one(directory: &Path, owner: &Owner, accept: &[u128]) -> Result<Found, String> {
+/// Marks every directory with a lineage; durable when this returns.
+///
+/// # Errors
+/// Which directory and why; some may be marked.
+pub fn write(directories: &[PathBuf], owner: &Owner, lineage: u128, generation: u64) -> Result<(), String> {
+    for directory in directories {
+        let failed = |error: io::Error| format!("{} cannot be marked: {error}", directory.display());
+        let open = File::open(directory).map_err(failed)?;
+        let content = content_of(&open, owner, lineage, generation).map_err(failed)?;
+        attach(&open, &content).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn attach(open: &File, content: &Content) -> io::Result<()> {
+    rustix::fs::fsetxattr(open, MARKER, content.encode().as_bytes(), XattrFlags::empty())?;
+    open.sync_all()
+}
+
+fn examine_one(
+    directory: &Path,
+    owner: &Owner,
+    accept: &[u128],
+    generations: &[u64],
+) -> Result<Found, String> {
     let open = open(directory)?;
     let shown = directory.display();
     let value = match crate::backing::xattr(open.as_fd(), MARKER) {
@@ -115,11 +148,15 @@ fn examine_one(directory: &Path, owner: &Owner, accept: &[u128]) -> Result<Found
         return Ok(Found::Wrong("none was expected".into()));
     }
     let Some(content) = Content::decode(&value) else { return Ok(Found::Wrong("it is not valid".into())) };
-    let now = content_of(&open, owner, content.lineage).map_err(|error| format!("{shown}: {error}"))?;
+    let now = content_of(&open, owner, content.lineage, content.generation)
+        .map_err(|error| format!("{shown}: {error}"))?;
     Ok(match content.mismatch(&now) {
         Some(reason) => Found::Wrong(reason),
         None if !accept.contains(&content.lineage) => {
             Found::Wrong(format!("it is of lineage {:08x}, which is not this copy's", content.lineage >> 96))
+        }
+        None if !generations.is_empty() && !generations.contains(&content.generation) => {
+            Found::Wrong("the directory was put back to an earlier state".to_owned())
         }
         None => Found::Right,
     })
@@ -158,7 +195,7 @@ fn open(directory: &Path) -> Result<File, String> {
     Ok(open)
 }
 
-fn content_of(open: &File, owner: &Owner, lineage: u128) -> io::Result<Content> {
+fn content_of(open: &File, owner: &Owner, lineage: u128, generation: u64) -> io::Result<Content> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(Content {
         module: owner.module.clone(),
@@ -166,6 +203,7 @@ fn content_of(open: &File, owner: &Owner, lineage: u128) -> io::Result<Content> 
         lineage,
         filesystem: linux::filesystem(open.as_fd())?,
         inode: open.metadata()?.ino(),
+        generation,
     })
 }
 
@@ -198,41 +236,54 @@ mod tests {
     fn without_markers_it_tells_empty_from_unlabelled() {
         let (_base, paths) = two();
         fs::create_dir(paths[0].join("lost+found")).expect("create");
-        assert_eq!(examine(&paths, &owner(), &[]), Ok(Copy::Empty));
-        assert_eq!(examine(&paths, &owner(), &[1]), Ok(Copy::Unknown));
+        assert_eq!(examine(&paths, &owner(), &[], &[]), Ok(Copy::Empty));
+        assert_eq!(examine(&paths, &owner(), &[1], &[]), Ok(Copy::Unknown));
         fs::write(paths[1].join("file"), "").expect("write");
-        assert_eq!(examine(&paths, &owner(), &[]), Ok(Copy::Unlabelled));
+        assert_eq!(examine(&paths, &owner(), &[], &[]), Ok(Copy::Unlabelled));
     }
 
     #[test]
     fn a_marker_is_known_by_owner_lineage_and_place() {
         let (base, paths) = two();
-        write(&paths, &owner(), 5).expect("write");
-        assert_eq!(examine(&paths, &owner(), &[4, 5]), Ok(Copy::Known));
-        assert_eq!(examine(&paths, &owner(), &[4]), Ok(Copy::Unknown));
-        assert_eq!(examine(&paths, &owner(), &[]), Ok(Copy::Unknown));
+        write(&paths, &owner(), 5, 1).expect("write");
+        assert_eq!(examine(&paths, &owner(), &[4, 5], &[]), Ok(Copy::Known));
+        assert_eq!(examine(&paths, &owner(), &[4], &[]), Ok(Copy::Unknown));
+        assert_eq!(examine(&paths, &owner(), &[], &[]), Ok(Copy::Unknown));
         let other = Owner { node: "n2".into(), ..owner() };
-        assert_eq!(examine(&paths, &other, &[5]), Ok(Copy::Unknown));
+        assert_eq!(examine(&paths, &other, &[5], &[]), Ok(Copy::Unknown));
         // Another directory took its place and even has the attribute.
         let value =
             crate::backing::xattr(File::open(&paths[1]).expect("open").as_fd(), MARKER).expect("read");
         fs::rename(&paths[1], base.path().join("old")).expect("rename");
         fs::create_dir(&paths[1]).expect("create");
-        assert_eq!(examine(&paths, &owner(), &[5]), Ok(Copy::Unknown));
+        assert_eq!(examine(&paths, &owner(), &[5], &[]), Ok(Copy::Unknown));
         let open = File::open(&paths[1]).expect("open");
         rustix::fs::fsetxattr(&open, MARKER, &value.expect("there"), XattrFlags::empty()).expect("set");
-        assert_eq!(examine(&paths, &owner(), &[5]), Ok(Copy::Unknown));
+        assert_eq!(examine(&paths, &owner(), &[5], &[]), Ok(Copy::Unknown));
     }
 
     #[test]
     fn what_cannot_be_used_is_refused_with_advice() {
         let (base, paths) = two();
-        let missing = examine(&[base.path().join("missing")], &owner(), &[]).expect_err("missing");
+        let missing = examine(&[base.path().join("missing")], &owner(), &[], &[]).expect_err("missing");
         assert!(missing.contains("create it"), "{missing}");
         fs::write(paths[0].join("file"), "").expect("write");
-        let file = examine(&[paths[0].join("file")], &owner(), &[]).expect_err("a file");
+        let file = examine(&[paths[0].join("file")], &owner(), &[], &[]).expect_err("a file");
         assert!(file.contains("not a directory"), "{file}");
-        let proc = examine(&[PathBuf::from("/proc")], &owner(), &[]).expect_err("no disk");
+        let proc = examine(&[PathBuf::from("/proc")], &owner(), &[], &[]).expect_err("no disk");
         assert!(proc.contains("ext4"), "{proc}");
+    }
+
+    #[test]
+    fn a_marker_of_another_generation_is_of_an_earlier_state() {
+        let (_base, paths) = two();
+        write(&paths, &owner(), 5, 1).expect("write");
+        let expect = |generations: &[u64]| examine(&paths, &owner(), &[5], generations);
+        assert_eq!(expect(&[]), Ok(Copy::Known));
+        assert_eq!(expect(&[1, 2]), Ok(Copy::Known));
+        assert_eq!(expect(&[2]), Ok(Copy::Unknown));
+        renew(&paths, 2).expect("renew");
+        assert_eq!(expect(&[2]), Ok(Copy::Known), "nothing else is changed by it");
+        assert_eq!(expect(&[1]), Ok(Copy::Unknown));
     }
 }

@@ -13,7 +13,7 @@ use crate::control::lineage;
 use crate::epoch::keeper;
 use crate::journal::{Binding, clean};
 use crate::knowledge::Knowledge;
-use crate::marker::{self, Owner};
+use crate::marker::{self, Generation, Owner};
 use crate::member::Member;
 use crate::node::Nodes;
 use crate::operation::Engine;
@@ -35,7 +35,12 @@ impl Replica {
         }
         let backing = prepare::open(&settings.directories)?;
         prepare::must_be_free(&backing)?;
-        let copy = marker::examine(&paths(&backing), &owner(&settings), &accept)?;
+        let generation = Generation::of(&settings.state_dir);
+        let accepted = generation.accepted();
+        let copy = marker::examine(&paths(&backing), &owner(&settings), &accept, &accepted)?;
+        if copy == marker::Copy::Known {
+            renew(&generation, &backing);
+        }
         let (knowledge, knows_inflight) = match examined.take() {
             Some(before) => (Arc::clone(&before.engine.knowledge), before.knows_inflight),
             None => {
@@ -114,16 +119,17 @@ impl Replica {
             self.disk_failed(&format!("the records of the epoch cannot be written: {error}"));
             return Ok(());
         }
-        // Through the descriptors: the paths may lead to our own mounts.
-        let directories: Vec<PathBuf> = backing
-            .roots
-            .iter()
-            .map(|root| {
-                use std::os::fd::AsRawFd as _;
-                PathBuf::from(format!("/proc/self/fd/{}", root.directory.as_raw_fd()))
-            })
-            .collect();
-        match marker::write(&directories, &owner(&settings), id) {
+        let directories = descriptors(&backing);
+        let generation = Generation::of(&settings.state_dir);
+        let mut written = None;
+        let noted = generation
+            .advance(|next| written.insert(marker::write(&directories, &owner(&settings), id, next)).clone());
+        if let Err(error) = &noted {
+            tracing::warn!(error, "a copy that is put back to an earlier state may not be noticed");
+        }
+        let written =
+            written.unwrap_or_else(|| marker::write(&directories, &owner(&settings), id, generation.last()));
+        match written {
             Ok(()) => {
                 if let Some(examined) = self.examined.lock().as_mut() {
                     examined.copy = marker::Copy::Known;
@@ -139,9 +145,13 @@ impl Replica {
     pub(super) fn leave_note(&self) -> Result<(), String> {
         let Some((settings, _)) = self.configured.lock().clone() else { return Ok(()) };
         let examined = self.examined.lock();
-        let Some(examined) = examined.as_ref().filter(|examined| examined.knows()) else {
+        let Some(examined) = examined.as_ref() else { return Ok(()) };
+        if examined.copy == marker::Copy::Known {
+            renew(&Generation::of(&settings.state_dir), &examined.backing);
+        }
+        if !examined.knows() {
             return Ok(());
-        };
+        }
         let knowledge = &examined.engine.knowledge;
         knowledge.epochs.flush().map_err(|error| error.to_string())?;
         if !knowledge.is_journalled() {
@@ -158,6 +168,21 @@ impl Replica {
         }
         clean::write(&settings.state_dir, examined.lineage).map_err(|error| error.to_string())
     }
+}
+
+/// A state from before this moment is an earlier one. Where that cannot be noted it may not be noticed.
+fn renew(generation: &Generation, backing: &Backing) {
+    let directories = descriptors(backing);
+    if let Err(error) = generation.advance(|next| marker::renew(&directories, next)) {
+        tracing::warn!(error, "a copy that is put back to an earlier state may not be noticed");
+    }
+}
+
+/// Through the descriptors: the paths may lead to our own mounts.
+fn descriptors(backing: &Backing) -> Vec<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    let path = |root: &crate::backing::Root| format!("/proc/self/fd/{}", root.directory.as_raw_fd());
+    backing.roots.iter().map(|root| PathBuf::from(path(root))).collect()
 }
 
 fn paths(backing: &Backing) -> Vec<PathBuf> {

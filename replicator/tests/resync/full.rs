@@ -109,12 +109,12 @@ fn the_marker_is_never_sent_nor_removed() {
     use safe_replicator::marker::{Copy, Owner, examine, write};
     let pair = Pair::new();
     let owner = |node: &str| Owner { module: "m".into(), node: node.into() };
-    write(std::slice::from_ref(&pair.source), &owner("n1"), 1).unwrap();
-    write(std::slice::from_ref(&pair.target), &owner("n2"), 2).unwrap();
+    write(std::slice::from_ref(&pair.source), &owner("n1"), 1, 1).unwrap();
+    write(std::slice::from_ref(&pair.target), &owner("n2"), 2, 1).unwrap();
     grow(&pair.source, &mut Random::new(3), 30);
     pair.in_step(Plan::Full);
     pair.assert_equal();
-    assert_eq!(examine(std::slice::from_ref(&pair.target), &owner("n2"), &[2]), Ok(Copy::Known));
+    assert_eq!(examine(std::slice::from_ref(&pair.target), &owner("n2"), &[2], &[]), Ok(Copy::Known));
 }
 
 #[test]
