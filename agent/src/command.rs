@@ -18,6 +18,7 @@ pub fn accepted(module: &str, node: &str, command: Command) -> String {
         Command::Verify { repair: true } => {
             format!("{node} compares both copies of {module} and resends what differs")
         }
+        Command::Unlock => format!("the directories of {module} are being unlocked on {node}"),
         Command::Prim { force: false } => format!("{module} starts as primary on {node}"),
         Command::Prim { force: true } => format!("{module} is forced to be primary on {node}"),
         Command::Second { .. } => format!("{module} starts as secondary on {node}"),
@@ -30,6 +31,9 @@ pub fn done(module: &str, node: &str, command: Command, state: State) -> String 
     match command {
         Command::Start if state != State::Wait => format!("{module} is {} on {node}", state_name(state)),
         Command::Stop => format!("{module} is stopped on {node}"),
+        Command::Unlock => format!(
+            "the directories of {module} are unlocked on {node}: its copy counts as edited until it is compared"
+        ),
         Command::Start
         | Command::StopStart
         | Command::Restart
@@ -50,6 +54,7 @@ pub fn name(command: Command) -> &'static str {
         Command::Restart => "restart",
         Command::Swap => "swap",
         Command::Verify { .. } => "verify",
+        Command::Unlock => "data unlock",
         Command::Prim { force: false } => "prim",
         Command::Prim { force: true } => "prim --force",
         Command::Second { .. } => "second",
@@ -61,6 +66,6 @@ pub fn name(command: Command) -> &'static str {
 pub fn wants_running(command: Command) -> bool {
     match command {
         Command::Start | Command::StopStart | Command::Prim { .. } | Command::Second { .. } => true,
-        Command::Stop | Command::Restart | Command::Swap | Command::Verify { .. } => false,
+        Command::Stop | Command::Restart | Command::Swap | Command::Verify { .. } | Command::Unlock => false,
     }
 }

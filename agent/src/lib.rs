@@ -5,11 +5,13 @@
 pub mod address;
 pub mod arbiter;
 pub mod audit;
+pub mod boot_units;
 pub mod children;
 pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod cover;
 pub mod events;
 pub mod execute;
 pub mod heartbeat;

@@ -40,6 +40,64 @@ pub fn detach(path: &std::path::Path) -> rustix::io::Result<()> {
     rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
 
+/// Mounts the directory over itself, read-only: never writable for a moment.
+///
+/// # Errors
+/// As of `open_tree(2)`, `mount_setattr(2)` and `move_mount(2)`.
+pub fn cover(path: &std::path::Path) -> rustix::io::Result<()> {
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(rustix::fs::CWD, path, clone)?;
+    // A group of its own: what is mounted above it later reaches other namespaces, but never the directory below it.
+    set_attributes(&tree, READ_ONLY, libc::MS_PRIVATE)?;
+    set_attributes(&tree, READ_ONLY, libc::MS_SHARED)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, c"", rustix::fs::CWD, path, flags)
+}
+
+/// Detaches the topmost mount at `path`; whoever has something of it open may go on reading.
+///
+/// # Errors
+/// `INVAL` if nothing is mounted there.
+pub fn uncover(path: &std::path::Path) -> rustix::io::Result<()> {
+    use rustix::mount::UnmountFlags;
+    rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
+
+/// `MOUNT_ATTR_RDONLY`
+const READ_ONLY: u64 = 1;
+
+/// `struct mount_attr`, as the kernel defines it.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn set_attributes(tree: &OwnedFd, set: u64, propagation: libc::c_ulong) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let attributes = MountAttributes { set, clear: 0, propagation, user_namespace: 0 };
+    // SAFETY: the descriptor and the structure live during the call, whose length says how much of it may be read.
+    #[expect(unsafe_code, reason = "no safe wrapper sets the attributes of a mount")]
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(&attributes),
+            size_of::<MountAttributes>(),
+        )
+    };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO))
+    }
+}
+
 /// A kind of link-layer payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EtherType {

@@ -178,6 +178,12 @@ impl ModulePaths {
         self.run.join("addresses")
     }
 
+    /// Directories that are covered read-only.
+    #[must_use]
+    pub fn cover(&self) -> PathBuf {
+        self.run.join("cover")
+    }
+
     /// gRPC socket of the replicator.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

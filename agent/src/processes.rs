@@ -18,7 +18,7 @@ mod look;
 mod mounts;
 mod scan;
 
-pub use mounts::{FuseMount, fuse_mounts_at};
+pub use mounts::{FuseMount, fuse_mounts_at, unescape};
 
 /// Pause between two rounds of killing.
 const ROUND: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ impl Hunt {
         let look = look::Look::new(self);
         let mut pids = look::all_pids();
         pids.retain(|pid| !self.spare.contains(pid));
-        scan::scan(Arc::new(look), pids)
+        scan::scan(Arc::new(move |pid| look.belongs(pid)), pids)
     }
 
     /// Kills them until none is left. Blocks: not for the owner loop.
@@ -84,12 +84,21 @@ impl Hunt {
     fn kill_one(&self, pid: i32) {
         let Some(raw) = Pid::from_raw(pid) else { return };
         let Ok(process) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else { return };
-        let (still, unreadable) = scan::scan(Arc::new(look::Look::new(self)), vec![pid]);
+        let look = look::Look::new(self);
+        let (still, unreadable) = scan::scan(Arc::new(move |pid| look.belongs(pid)), vec![pid]);
         if still.contains(&pid) || unreadable.contains(&pid) {
             // It has ended in between: well.
             let _gone = rustix::process::pidfd_send_signal(process, Signal::KILL);
         }
     }
+}
+
+/// Every other process of which this is true; `wanted` may block on one. Blocks: not for the owner loop.
+pub fn find(wanted: impl Fn(i32) -> bool + Send + Sync + 'static) -> BTreeSet<i32> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut pids = look::all_pids();
+    pids.retain(|pid| *pid != own);
+    scan::scan(Arc::new(wanted), pids).0
 }
 
 fn remaining(deadline: Time) -> Duration {

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 mod attach;
 mod convert;
+mod covered;
 mod fds;
 mod kept;
 mod mount;
@@ -30,12 +31,14 @@ mod resync;
 
 use attach::Attached;
 use convert::{Malformed, Reported};
+use covered::Lifted;
 use fds::Packet;
 use kept::Kept;
 use process::Process;
 
 use crate::children::Children;
 use crate::clock;
+use crate::cover::Cover;
 use crate::events::Events;
 use crate::module::{Module, Pair};
 use crate::node::{Membership, Network, Reporter, StandIn, What};
@@ -71,6 +74,8 @@ pub enum Order {
     Stream(OwnedFd),
     /// What to say should this daemon go.
     StandIn(StandIn),
+    /// Its reports are heard from now on: look at the directories, and tell what is found.
+    Look,
 }
 
 /// What the keeper needs.
@@ -87,6 +92,10 @@ pub struct Setup {
     pub children: Children,
     /// What is started; see [`program`].
     pub program: PathBuf,
+    /// The read-only cover of its directories.
+    pub cover: Cover,
+    /// An administrator has taken it off.
+    pub unlocked: bool,
     /// The record of events.
     pub events: Events,
     /// The owner loop.
@@ -134,8 +143,8 @@ impl Replica {
         let pid = Arc::new(Mutex::new(None));
         let contact = setup.network.contact(&setup.pair.peer);
         let verification = Verification::load(&setup.module.paths.verification());
+        let lifted = if setup.unlocked { Lifted::Unlocked } else { Lifted::No };
         let mut keeper = Keeper {
-            setup,
             inbox,
             contact,
             attached: None,
@@ -151,6 +160,12 @@ impl Replica {
             deaths: 0,
             reviving: false,
             verification,
+            cover: setup.cover.clone(),
+            lifted,
+            uncovered: None,
+            warnings: Vec::new(),
+            looked: tokio::time::Instant::now(),
+            setup,
         };
         if keeper.verification.status(None).is_some() {
             keeper.tell_verification(None).await;
@@ -223,6 +238,16 @@ struct Keeper {
     reviving: bool,
     /// Comparisons of the copies.
     verification: Verification,
+    /// The read-only cover of the directories.
+    cover: Cover,
+    /// Why it is off.
+    lifted: Lifted,
+    /// What was last said of directories that could not be covered.
+    uncovered: Option<String>,
+    /// What was last said of services that start at boot.
+    warnings: Vec<String>,
+    /// When it was last looked at.
+    looked: tokio::time::Instant,
 }
 
 /// One thing that happened to the keeper.
@@ -233,6 +258,8 @@ enum Step {
     Contact(Time),
     /// Now and then: see whether it is time to compare the copies.
     Glance,
+    /// Now and then: see whether the directories are covered.
+    Look,
     /// Nothing to do after all.
     Idle,
     End,
@@ -247,6 +274,7 @@ impl Keeper {
                 Step::Descriptor(descriptor) => self.descriptor(descriptor).await,
                 Step::Contact(at) => self.contact(at),
                 Step::Glance => self.see_whether_to_verify().await,
+                Step::Look => self.look().await,
                 Step::Idle => {}
                 Step::End => return,
             }
@@ -254,6 +282,7 @@ impl Keeper {
     }
 
     async fn select(&mut self) -> Step {
+        let look = self.next_look();
         let Self { inbox, contact, attached, .. } = self;
         let order = async {
             match inbox.recv().await {
@@ -262,7 +291,10 @@ impl Keeper {
             }
         };
         let Some(Attached { responses, fds, .. }) = attached.as_mut() else {
-            return order.await;
+            return tokio::select! {
+                step = order => step,
+                () = tokio::time::sleep_until(look) => Step::Look,
+            };
         };
         tokio::select! {
             step = order => step,
@@ -274,6 +306,7 @@ impl Keeper {
                 Err(_) => std::future::pending().await,
             },
             () = tokio::time::sleep_until(self.verification.next_glance()) => Step::Glance,
+            () = tokio::time::sleep_until(look) => Step::Look,
         }
     }
 
@@ -281,6 +314,7 @@ impl Keeper {
         match order {
             Order::Command(ReplicatorCommand::Start { accept }) => self.start(accept).await,
             Order::Command(ReplicatorCommand::Stop) => self.stop().await,
+            Order::Command(ReplicatorCommand::Uncover) => self.unlock().await,
             Order::Command(ReplicatorCommand::Kill) => self.give_up("it was told to die").await,
             Order::Command(command) => {
                 self.note_command(&command);
@@ -294,6 +328,7 @@ impl Keeper {
                 self.note_command(&command);
                 self.fence_early(&command).await;
             }
+            Order::Look => self.look().await,
             Order::Stream(socket) => self.pass(b"S", &socket).await,
             Order::StandIn(stand_in) => {
                 self.stand_in = Some(stand_in);
@@ -321,6 +356,7 @@ impl Keeper {
             | ReplicatorCommand::Unsettle
             | ReplicatorCommand::ClearJournal
             | ReplicatorCommand::Verify { .. }
+            | ReplicatorCommand::Uncover
             | ReplicatorCommand::Stop
             | ReplicatorCommand::Kill => {}
         }
@@ -349,9 +385,10 @@ impl Keeper {
             ReplicatorCommand::Leave(session) => ReplicatorEvent::SessionEnded(*session),
             ReplicatorCommand::Unmount(_) => ReplicatorEvent::Unmounted,
             ReplicatorCommand::Fence => ReplicatorEvent::Fenced,
-            ReplicatorCommand::Unsettle | ReplicatorCommand::Verify { .. } | ReplicatorCommand::Stop => {
-                return;
-            }
+            ReplicatorCommand::Unsettle
+            | ReplicatorCommand::Verify { .. }
+            | ReplicatorCommand::Uncover
+            | ReplicatorCommand::Stop => return,
             ReplicatorCommand::Start { .. }
             | ReplicatorCommand::OpenJournal(_)
             | ReplicatorCommand::Mark(_)
@@ -408,6 +445,13 @@ impl Keeper {
                 }
                 if matches!(event, ReplicatorEvent::InStep(_)) {
                     self.deaths = 0;
+                }
+                if matches!(event, ReplicatorEvent::Ready { .. } | ReplicatorEvent::Refused(_)) {
+                    self.lower().await;
+                }
+                // The first marker makes them directories that are to be covered.
+                if unmounted || matches!(event, ReplicatorEvent::Marked(_)) {
+                    self.cover().await;
                 }
                 self.report(event).await;
             }

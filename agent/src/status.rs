@@ -29,6 +29,8 @@ pub struct Observed {
     pub lans: Vec<LanStatus>,
     /// Arbiters, in the order of the spec.
     pub arbiters: Vec<ArbiterStatus>,
+    /// What a person should put right although the module runs.
+    pub warnings: Vec<String>,
 }
 
 /// Status of a module whose core runs.
@@ -63,6 +65,7 @@ pub fn of_mirror(
     status.addresses.clone_from(&observed.addresses);
     status.lans.clone_from(&observed.lans);
     status.arbiters.clone_from(&observed.arbiters);
+    status.warnings.clone_from(&observed.warnings);
     status.restarts = hard.restarts;
     status
 }

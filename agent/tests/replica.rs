@@ -13,6 +13,7 @@ use safe_failover::lineage::LineageId;
 use safe_failover::view::{Copy, Plan, SessionId, View};
 use safe_failover::{Event, Time};
 use safed::children::Children;
+use safed::cover::Cover;
 use safed::events::Events;
 use safed::module::{Module, Pair};
 use safed::node::{Heartbeats, Member, Membership, Network, Ports, Report, Reporter, StandIn, What};
@@ -85,6 +86,8 @@ impl Place {
         let (report, reports) = mpsc::channel(64);
         let (_, membership) = watch::channel(Some(Arc::new(membership())));
         let setup = Setup {
+            cover: Cover::new("db", Vec::new(), &module.paths.cover(), 1),
+            unlocked: false,
             module,
             pair,
             membership,

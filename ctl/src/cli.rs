@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
 use crate::command::{
-    cluster, control, events, explain, help, log, module, rules, simulate, status, verify, wait, witness,
+    cluster, control, data, events, explain, help, log, module, rules, simulate, status, verify, wait,
+    witness,
 };
 
 /// The command line of safed: high availability for ordinary applications on two servers.
@@ -113,6 +114,9 @@ pub(crate) enum Command {
     /// Third machines that decide which node serves when the nodes do not hear each other
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
+    /// The replicated directories of a module on a node
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Start a module, on all its nodes by default
     Start(control::StartArgs),
     /// Stop a module on all its nodes, the following node first

@@ -6,6 +6,7 @@ use crate::error::{Exit, Failure};
 
 pub(crate) mod cluster;
 pub(crate) mod control;
+pub(crate) mod data;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod help;
@@ -25,6 +26,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Module(command) => module::run(context, command).await,
         Command::Witness(command) => witness::run(context, command).await,
+        Command::Data(command) => data::run(context, command).await,
         Command::Start(args) => control::start(context, args).await,
         Command::Shutdown(args) => control::shutdown(context, args).await,
         Command::Stop(args) => control::stop(context, args).await,

@@ -105,6 +105,7 @@ pub(crate) struct Entry {
     pub(crate) version: Option<String>,
     /// What happens if every lan is cut.
     pub(crate) isolation: Option<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One copy.
@@ -283,6 +284,7 @@ impl From<wire::ModuleStatus> for Entry {
             },
             version: some(status.version),
             isolation: some(status.isolation),
+            warnings: status.warnings,
         }
     }
 }

@@ -32,6 +32,20 @@ pub struct Disk {
     path: String,
 }
 
+/// See [`Disk::snapshot`].
+#[derive(Debug)]
+pub struct Snapshot {
+    file: PathBuf,
+    copy: PathBuf,
+}
+
+impl Snapshot {
+    /// Puts the disk back to it. The host is off, or the disk is not mounted.
+    pub fn put_back(&self) -> Result<()> {
+        std::fs::copy(&self.copy, &self.file).context(|| self.copy.display().to_string()).map(drop)
+    }
+}
+
 impl Disk {
     /// Makes it and mounts it beneath `path`, a replicated directory that is not used yet.
     pub fn attach(host: &Host, kind: Kind, megabytes: u32, path: &str) -> Result<Self> {
@@ -56,14 +70,22 @@ impl Disk {
         host.shell(&format!("{mount}; mkdir -p {place}/tree; mount --bind {place}/tree {path}")).map(drop)
     }
 
-    /// Takes it off, once nothing uses it any more.
+    /// Takes it off, and the cover that lies on it, once nothing uses it any more.
     pub fn unmount(&self, host: &Host) -> Result<()> {
         for place in [&self.path, &self.place] {
             eventually(Duration::from_secs(20), &format!("{place} is unmounted"), || {
-                host.shell(&format!("umount {place}")).map(Some)
+                host.shell(&format!("while mountpoint -q {place}; do umount {place}; done")).map(Some)
             })?;
         }
         Ok(())
+    }
+
+    /// What is on it now, as a snapshot of it would be, to be put back later: ext4 only.
+    pub fn snapshot(&self, host: &Host) -> Result<Snapshot> {
+        let Self { place, .. } = self;
+        let (file, copy) = (self.file(), format!("{place}.snapshot"));
+        host.shell(&format!("fsfreeze -f {place}; cp --sparse=always {file} {copy}; fsfreeze -u {place}"))?;
+        Ok(Snapshot { file: host.outside(&file), copy: host.outside(&copy) })
     }
 
     fn file(&self) -> String {

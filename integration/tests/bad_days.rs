@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use safe_integration::disk::{Disk, Kind};
 use safe_integration::error::Result;
 use safe_integration::eventually::eventually_true;
 use safe_integration::ledger::protected::{ADDRESS, MODULE, module};
@@ -62,25 +63,30 @@ fn full_disk_blocks() -> Result<()> {
     blocked("dir-full", line, &[PATH])
 }
 
-/// Its disk is not mounted: an empty directory where a copy was. It must not become the source of anything.
+/// Its disk is not mounted: another directory where a copy was. It must not become the source of anything.
 #[test]
-fn directory_without_its_marker_is_not_served() -> Result<()> {
+fn s19_the_place_of_a_disk_that_is_not_mounted_is_not_served() -> Result<()> {
     let c = Cluster::two_nodes("dir-unmounted")?;
+    let n2 = c.node(1);
+    let disk = Disk::attach(n2, Kind::Ext4, 64, PATH)?;
     c.start_module(&Module::mirror("m").replicate(PATH))?;
     c.node(0).shell("echo precious >/srv/data/m/file")?;
-    c.node(0).safectl("shutdown m")?;
-    c.node(1).shell("mv /srv/data/m /srv/elsewhere; mkdir /srv/data/m; echo other >/srv/data/m/other")?;
-    c.node(0).safectl("start m --no-wait")?;
+    n2.kill_host()?;
+    n2.power_on()?;
+    n2.shell("echo other >/srv/data/m/other")?;
+    n2.start_agent()?;
     let status = c.wait_blocked("m", "n2", State::Wait)?;
     let hint = status.hint.unwrap_or_default();
     assert!(hint.contains("safectl second m --on n2 --full"), "{hint}");
-    assert_eq!(c.node(1).shell("cat /srv/data/m/other")?, "other", "untouched");
+    assert_eq!(n2.shell("cat /srv/data/m/other")?, "other", "untouched");
+    n2.shell("echo more >>/srv/data/m/other")?;
     // Its own copy back in place, all is well.
-    c.node(1).safectl("stop m --on n2")?;
-    c.node(1).shell("rm -r /srv/data/m; mv /srv/elsewhere /srv/data/m")?;
-    c.node(1).safectl("start m")?;
+    n2.safectl("stop m --on n2")?;
+    disk.mount(n2)?;
+    n2.safectl("start m")?;
     c.wait_pair("m", "n1")?;
-    tree::assert_equal(&c, PATH)?;
+    assert_eq!(n2.shell("cat /srv/data/m/file")?, "precious");
+    tree::assert_equal_inside(&c, [PATH, PATH])?;
     c.finish()
 }
 

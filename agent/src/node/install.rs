@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::load::Ground;
 use super::{Install, Membership, Refusal, boot};
+use crate::cover::Cover;
 use crate::module::{self, Module};
 use crate::spec_store;
 use crate::store::Store;
@@ -61,8 +62,21 @@ impl Installer {
     /// Removes a module that does not run.
     pub(super) async fn remove(&self, ground: Ground, name: String) -> Result<(), Refusal> {
         let _turn = self.turn.lock().await;
-        run(move || failed(spec_store::remove(&ground.context.paths.module(&name)))).await
+        run(move || {
+            failed(uncover(&ground, &name))?;
+            failed(spec_store::remove(&ground.context.paths.module(&name)))
+        })
+        .await
     }
+}
+
+/// Its directories are nobody's any more.
+fn uncover(ground: &Ground, name: &str) -> Result<(), String> {
+    let paths = ground.context.paths.module(name);
+    // One whose spec cannot be read has what was noted.
+    let loaded = Module::load(&ground.context.paths, name, "");
+    let directories = loaded.map(|module| module.directories()).unwrap_or_default();
+    Cover::new(name, directories, &paths.cover(), ground.boot_id).discard()
 }
 
 /// What a list says of a module.

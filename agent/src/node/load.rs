@@ -17,6 +17,7 @@ use super::{Context, Membership, Network, Report, Reporter};
 use crate::address::{self, Addresses, Netlink};
 use crate::arbiter::{self, Arbiters, Witnesses};
 use crate::children::Children;
+use crate::cover::Cover;
 use crate::execute::{self, Executor};
 use crate::module::{Module, Pair};
 use crate::paths::Paths;
@@ -138,7 +139,7 @@ async fn assemble(
     runtime: u64,
 ) -> Mirror {
     let reporter = Reporter { module: module.name.clone(), runtime, reports: ground.reports.clone() };
-    let (replica, adopted) = Replica::keep(replica_setup(ground, &module, &pair, &reporter)).await;
+    let (replica, adopted) = Replica::keep(replica_setup(ground, &module, &pair, &hard, &reporter)).await;
     let addresses = Addresses::keep(address_setup(ground, &module, &reporter));
     let executor = Executor::start(execute::Setup {
         module: module.name.clone(),
@@ -165,8 +166,16 @@ async fn assemble(
     Mirror { module, pair, core, hard, executor, replica, addresses, adopted, start }
 }
 
-fn replica_setup(ground: &Ground, module: &Arc<Module>, pair: &Pair, reporter: &Reporter) -> replica::Setup {
+fn replica_setup(
+    ground: &Ground,
+    module: &Arc<Module>,
+    pair: &Pair,
+    hard: &HardState,
+    reporter: &Reporter,
+) -> replica::Setup {
     replica::Setup {
+        cover: Cover::new(&module.name, module.directories(), &module.paths.cover(), ground.boot_id),
+        unlocked: hard.unlocked,
         module: Arc::clone(module),
         pair: pair.clone(),
         membership: ground.membership.clone(),

@@ -36,6 +36,8 @@ pub enum What {
     Addresses(Vec<AddressStatus>),
     /// What is known of the module's arbiters.
     Arbiters(Vec<ArbiterStatus>),
+    /// What a person should put right although the module runs.
+    Warnings(Vec<String>),
     /// The peer's replicator says that its agent is back.
     PeerAgentBack,
     /// A command ended.

@@ -148,6 +148,7 @@ impl Runtime {
             }
             What::Figures(figures) => self.observed.figures = Some(figures),
             What::Addresses(addresses) => self.observed.addresses = addresses,
+            What::Warnings(warnings) => self.observed.warnings = warnings,
             What::Arbiters(arbiters) => self.observed.arbiters = arbiters,
             What::PeerAgentBack => {
                 // Said late, the opposite may have hidden what the agent itself has said since.
@@ -197,7 +198,7 @@ impl Runtime {
         let (module, node) = (self.mirror.module.name.clone(), self.mirror.module.node.clone());
         let answer = match refusal {
             Some(why) => Err(Refusal::State(format!("{module} takes no command on {node} now: {why}"))),
-            None if self.drive(Event::Command(command)).contains(&command) => {
+            None if self.drive(Event::Command(command)).contains(&command) || command == Command::Unlock => {
                 self.waiting.push((command, reply));
                 return;
             }

@@ -48,8 +48,9 @@ fn parse(line: &str) -> Option<FuseMount> {
     Some(FuseMount { id, connection: minor.parse().ok()?, path, source })
 }
 
-/// Blanks and backslashes stand as three octal digits.
-fn unescape(text: &str) -> PathBuf {
+/// A path of the mount table: blanks and backslashes stand as three octal digits.
+#[must_use]
+pub fn unescape(text: &str) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::look::Look;
-
 /// Looking at one process takes microseconds; one that takes this long is blocked.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Threads left behind in one scan before it ends: each stands for one stuck process.
 const THREADS: usize = 16;
+
+/// Looks at one process.
+pub(super) type Judge = dyn Fn(i32) -> bool + Send + Sync;
 
 enum Seen {
     Begins(i32),
@@ -22,7 +23,7 @@ enum Seen {
 }
 
 /// Who belongs, and who could not be looked at.
-pub(super) fn scan(look: Arc<Look>, pids: Vec<i32>) -> (BTreeSet<i32>, BTreeSet<i32>) {
+pub(super) fn scan(look: Arc<Judge>, pids: Vec<i32>) -> (BTreeSet<i32>, BTreeSet<i32>) {
     let rest = Arc::new(Mutex::new(VecDeque::from(pids)));
     let (mut found, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..THREADS {
@@ -30,7 +31,7 @@ pub(super) fn scan(look: Arc<Look>, pids: Vec<i32>) -> (BTreeSet<i32>, BTreeSet<
         let (thread_look, thread_rest) = (Arc::clone(&look), Arc::clone(&rest));
         let spawned = std::thread::Builder::new()
             .name("processes".to_owned())
-            .spawn(move || work(&thread_look, &thread_rest, &tell));
+            .spawn(move || work(&*thread_look, &thread_rest, &tell));
         if spawned.is_err() {
             break;
         }
@@ -57,7 +58,7 @@ pub(super) fn scan(look: Arc<Look>, pids: Vec<i32>) -> (BTreeSet<i32>, BTreeSet<
 }
 
 /// One process after another, until none is left or nobody listens any more.
-fn work(look: &Look, rest: &Mutex<VecDeque<i32>>, tell: &SyncSender<Seen>) {
+fn work(look: &Judge, rest: &Mutex<VecDeque<i32>>, tell: &SyncSender<Seen>) {
     loop {
         let Some(pid) = rest.lock().pop_front() else {
             let _left_behind = tell.send(Seen::End);
@@ -67,7 +68,7 @@ fn work(look: &Look, rest: &Mutex<VecDeque<i32>>, tell: &SyncSender<Seen>) {
             rest.lock().push_front(pid);
             return;
         }
-        let belongs = look.belongs(pid);
+        let belongs = look(pid);
         if tell.send(Seen::Done { pid, belongs }).is_err() {
             return;
         }

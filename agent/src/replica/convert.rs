@@ -71,7 +71,7 @@ fn copy_from(copy: wire::Copy) -> Result<Copy, Malformed> {
     }
 }
 
-/// The request for a command; none: it is no message (`Kill`).
+/// The request for a command; none: it is no message (`Uncover`, `Kill`).
 pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
     Some(match command {
         ReplicatorCommand::Start { accept } => {
@@ -98,7 +98,7 @@ pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
         }),
         ReplicatorCommand::Fence => Command::Fence(wire::Fence {}),
         ReplicatorCommand::Stop => Command::Stop(wire::Stop {}),
-        ReplicatorCommand::Kill => return None,
+        ReplicatorCommand::Uncover | ReplicatorCommand::Kill => return None,
     })
 }
 

@@ -89,6 +89,7 @@ impl Keeper {
         }
         let examine = convert::command_to(&ReplicatorCommand::Start { accept: accept.clone() });
         self.accept = accept;
+        self.lift().await;
         if let Some(examine) = examine {
             self.send(examine).await;
         }
@@ -188,6 +189,7 @@ impl Keeper {
         self.not_mounted();
         self.verification_interrupted().await;
         self.clear_mounts().await;
+        self.lower().await;
     }
 
     async fn clear_mounts(&self) {

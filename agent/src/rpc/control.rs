@@ -87,6 +87,7 @@ async fn here(
         Command::Restart => Core::Restart,
         Command::Swap => Core::Swap,
         Command::Verify => Core::Verify { repair: request.repair },
+        Command::Unlock => Core::Unlock,
         Command::Prim => Core::Prim { force: request.force },
         Command::Second => Core::Second { full: request.full, force: request.force },
         Command::Unspecified => return Err(Status::invalid_argument("the command is missing")),
@@ -103,6 +104,9 @@ async fn here(
 
 /// The command as it is typed.
 fn verb(command: Command, request: &ControlModuleRequest) -> String {
+    if command == Command::Unlock {
+        return "data unlock".to_owned();
+    }
     let word = command.as_str_name().trim_start_matches("COMMAND_").to_lowercase();
     let flags = [(request.force, " --force"), (request.full, " --full"), (request.repair, " --repair")];
     flags.iter().filter(|(set, _)| *set).fold(word, |text, (_, flag)| text + flag)

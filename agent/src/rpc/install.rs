@@ -13,6 +13,7 @@ use safe_proto::spec::{FILE, Finding, ModuleSpec, Surroundings, files};
 use tonic::{Code, Status};
 
 use super::{Desk, refuse, validate};
+use crate::boot_units;
 use crate::cluster::{ClusterError, Joined};
 use crate::node::{Install, Network as _};
 use crate::peer::catch_up::files_to_wire;
@@ -61,6 +62,7 @@ pub(super) async fn judge(
         };
         findings.extend(spec.validate(around));
         findings.extend(absent_interfaces(&spec));
+        findings.extend(started_at_boot(&module));
         let name = if name.is_empty() { spec.module.name.clone() } else { name };
         for other in spec_store::installed(&paths).unwrap_or_default() {
             if other == name {
@@ -92,6 +94,13 @@ fn absent_interfaces(spec: &ModuleSpec) -> Vec<Finding> {
             Finding::warning(FILE, format!("this node has no interface {name}; it has {}", names.join(", ")))
         })
         .collect()
+}
+
+/// Services of the module that run here without it.
+fn started_at_boot(module: &ModuleFiles) -> Vec<Finding> {
+    let scripts =
+        module.files.iter().filter_map(|file| Some((file.path.strip_prefix("scripts/")?, &*file.content)));
+    boot_units::warnings(scripts).into_iter().map(|text| Finding::warning("scripts", text)).collect()
 }
 
 /// Refuses what this node cannot take, for another node that coordinates.

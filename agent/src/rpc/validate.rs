@@ -86,7 +86,7 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
     }
     match command {
         Command::Unspecified => Err(invalid("the command is missing, or this release does not know it")),
-        Command::Stop | Command::Stopstart | Command::Prim | Command::Second
+        Command::Stop | Command::Stopstart | Command::Prim | Command::Second | Command::Unlock
             if request.nodes.is_empty() && !request.local =>
         {
             Err(invalid("this command needs a node: add --on NODE"))
@@ -101,6 +101,7 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
         | Command::Restart
         | Command::Swap
         | Command::Verify
+        | Command::Unlock
         | Command::Prim
         | Command::Second => Ok(command),
     }

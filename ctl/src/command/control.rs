@@ -4,6 +4,7 @@ use clap::Args;
 use safe_proto::module::{Command, ControlModuleRequest, ListModulesRequest, Outcome};
 use serde::Serialize;
 
+use super::data::UnlockArgs;
 use crate::cli::OnArgs;
 use crate::client::Client;
 use crate::context::Context;
@@ -172,6 +173,14 @@ pub(crate) async fn second(context: &Context, args: SecondArgs) -> Result<Exit, 
         confirm::ask(context, &confirm::of_second(&errand.module, &errand.before, &args.on))?;
     }
     errand.run(Command::Second, |_| Goal::Follows(args.on)).await
+}
+
+pub(crate) async fn unlock(context: &Context, args: UnlockArgs) -> Result<Exit, Failure> {
+    let mut errand = Errand::begin(context, args.module).await?;
+    errand.one_node(&args.on)?;
+    obstacle::of_unlock(&errand.module, &errand.before, &args.on)?;
+    confirm::ask(context, &confirm::of_unlock(&errand.module, &errand.before, &args.on))?;
+    errand.run(Command::Unlock, Goal::Stopped).await
 }
 
 /// One command on its way.

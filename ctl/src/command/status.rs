@@ -122,6 +122,9 @@ fn notes(table: &mut Table, entry: &Entry) {
     for part in entry.hint.iter().flat_map(|hint| hint.split("; ")) {
         table.note(if part.starts_with("safectl ") { format!("type: {part}") } else { part.to_owned() });
     }
+    for warning in &entry.warnings {
+        table.note(format!("▲ {warning}"));
+    }
     for arbiter in entry.arbiters.iter().filter(|arbiter| arbiter.state.as_deref() == Some("down")) {
         let why = arbiter.why.as_deref().unwrap_or("it does not answer");
         table.note(format!("▲ arbiter {}: {why}", arbiter.name));

@@ -262,6 +262,9 @@ pub struct ModuleStatus {
     /// What happens if every lan is cut, in one sentence; empty: not a mirror module.
     #[prost(string, tag = "24")]
     pub isolation: ::prost::alloc::string::String,
+    /// What a person should put right although the module runs, a sentence each, with what to type.
+    #[prost(string, repeated, tag = "25")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Data of one copy.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -636,6 +639,8 @@ pub enum Command {
     Second = 8,
     /// Compare both copies by content while the application runs; passed to the node that serves.
     Verify = 9,
+    /// Take the read-only cover off the directories of the stopped module, on the named node: its copy counts as edited.
+    Unlock = 10,
 }
 impl Command {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -654,6 +659,7 @@ impl Command {
             Self::Prim => "COMMAND_PRIM",
             Self::Second => "COMMAND_SECOND",
             Self::Verify => "COMMAND_VERIFY",
+            Self::Unlock => "COMMAND_UNLOCK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -669,6 +675,7 @@ impl Command {
             "COMMAND_PRIM" => Some(Self::Prim),
             "COMMAND_SECOND" => Some(Self::Second),
             "COMMAND_VERIFY" => Some(Self::Verify),
+            "COMMAND_UNLOCK" => Some(Self::Unlock),
             _ => None,
         }
     }

@@ -111,7 +111,8 @@ impl Owner {
             let text = format!("this release does not act on {} of module.toml", ignored.join(", "));
             self.ground.context.events.record(name, true, &text);
         }
-        let (adopted, start, addresses) = (mirror.adopted.take(), mirror.start, mirror.addresses.clone());
+        let (adopted, start) = (mirror.adopted.take(), mirror.start);
+        let (addresses, replica) = (mirror.addresses.clone(), mirror.replica.clone());
         let delay = mirror.module.spec.module.boot_delay;
         let delayed = start.start && start.booted && adopted.is_none() && !delay.is_zero();
         let mut runtime = Runtime::new(mirror, number, &heartbeats);
@@ -122,6 +123,7 @@ impl Owner {
         let (end, module) = (self.end.clone(), name.to_owned());
         tokio::spawn(async move {
             addresses.order(crate::address::Order::Look).await;
+            replica.order(crate::replica::Order::Look).await;
             if delayed {
                 tokio::time::sleep(delay).await;
                 // The loop has ended.

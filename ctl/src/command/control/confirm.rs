@@ -55,6 +55,22 @@ pub(super) fn of_second(module: &str, before: &[Entry], node: &str) -> String {
     )
 }
 
+/// What `data unlock` means for the copy.
+pub(super) fn of_unlock(module: &str, before: &[Entry], node: &str) -> String {
+    let mut text = format!(
+        "data unlock: until {module} is started on {node} again, anybody who may can change its directories there.\n\
+         Its copy counts as edited: it is never served by itself, nor a source. When {module} starts there it is \
+         compared in full with the other node and made equal to it: what was changed is lost with that.\n\
+         To serve what was changed instead: safectl prim {module} --on {node} --force"
+    );
+    if find(before, node).is_some_and(|entry| entry.data.uptodate == Some(true)) {
+        text.push_str(&format!(
+            "\n{node} HOLDS THE NEWEST DATA: no other node has them. A person will have to choose which copy counts."
+        ));
+    }
+    text
+}
+
 /// Loss of a `stop` where the other node cannot take over yet.
 pub(super) fn of_gap(module: &str, leaving: &Entry, other: &Entry) -> String {
     let (node, other) = (&leaving.node, (&other.node, other.state_and_phase()));

@@ -39,3 +39,15 @@ pub(super) fn of_second(module: &str, before: &[Entry], node: &str) -> Result<()
         Some(_) | None => failure.hint(format!("safectl status {module}")),
     })
 }
+
+/// `data unlock` is for a node on which the module is stopped.
+pub(super) fn of_unlock(module: &str, before: &[Entry], node: &str) -> Result<(), Failure> {
+    match find(before, node) {
+        Some(entry) if !matches!(entry.state, State::Stop | State::Unknown) => Err(Failure::condition(
+            format!("{module} is not stopped on {node}: it is {}", entry.state_and_phase()),
+        )
+        .cause("what is changed behind its back would make the copies differ; nothing was done")
+        .hint(format!("safectl stop {module} --on {node}"))),
+        Some(_) | None => Ok(()),
+    }
+}
