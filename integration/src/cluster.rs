@@ -17,6 +17,9 @@ use crate::{interrupt, place, prerequisites, report};
 /// A state is reached within this time, also on a busy machine: scripts and resyncs of tests are short.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// No host has it: what is sent there is lost without a word.
+const NOWHERE: &str = "02:00:00:00:00:01";
+
 /// Two nodes, the networks between them, and a directory with all they have.
 #[derive(Debug)]
 pub struct Cluster {
@@ -177,6 +180,19 @@ impl Cluster {
     /// Undoes a cut.
     pub fn heal(&self, lan: Lan) -> Result<()> {
         self.network.isolate(&["n1", "n2"], lan, false)
+    }
+
+    /// What the node sends to the other one over this lan goes nowhere, and nobody tells it; the other direction works.
+    pub fn mute(&self, node: &Node, lan: Lan) -> Result<()> {
+        let (address, interface) = (lan.address(self.peer_of(node).number), lan.interface);
+        node.shell(&format!("ip neigh replace {address} lladdr {NOWHERE} dev {interface} nud permanent"))
+            .map(drop)
+    }
+
+    /// Undoes that.
+    pub fn unmute(&self, node: &Node, lan: Lan) -> Result<()> {
+        let (address, interface) = (lan.address(self.peer_of(node).number), lan.interface);
+        node.shell(&format!("ip neigh del {address} dev {interface} 2>/dev/null || true")).map(drop)
     }
 
     /// Pulls or plugs a node's cable: its carrier goes or returns.

@@ -49,8 +49,20 @@ impl Service {
         module: Module,
         attach: impl FnOnce(&Cluster) -> Result<[Option<Disk>; 2]>,
     ) -> Result<Self> {
+        Self::start_in(name, |cluster| Ok((module, attach(cluster)?)))
+    }
+
+    /// As [`Service::start`], with a module that needs something of the cluster, such as a witness.
+    pub fn start_prepared(name: &str, prepare: impl FnOnce(&Cluster) -> Result<Module>) -> Result<Self> {
+        Self::start_in(name, |cluster| Ok((prepare(cluster)?, [None, None])))
+    }
+
+    fn start_in(
+        name: &str,
+        prepare: impl FnOnce(&Cluster) -> Result<(Module, [Option<Disk>; 2])>,
+    ) -> Result<Self> {
         let cluster = Cluster::two_nodes(name)?;
-        let disks = attach(&cluster)?;
+        let (module, disks) = prepare(&cluster)?;
         let outside = cluster.client("client", 100)?;
         cluster.start_module(&module)?;
         let client = Client::start(&outside, endpoint()?)?;

@@ -100,9 +100,6 @@ pub(crate) struct Place {
     frozen: Mutex<[bool; 2]>,
 }
 
-/// No host has it: what is sent there is lost without a word.
-const NOWHERE: &str = "02:00:00:00:00:01";
-
 impl Place {
     pub(crate) fn new(cluster: Cluster, third: Node) -> Self {
         Self { cluster, third, frozen: Mutex::default() }
@@ -212,24 +209,12 @@ impl Place {
         node.start_agent()
     }
 
-    /// What the node sends over the lan goes nowhere, and nobody tells it.
     fn mute(&self, at: usize, lan: Lan) -> Result<()> {
-        let (node, peer) = (self.node(at), self.node(1 - at));
-        if !node.is_on() {
-            return Ok(());
-        }
-        let (address, interface) = (lan.address(peer.number), lan.interface);
-        node.shell(&format!("ip neigh replace {address} lladdr {NOWHERE} dev {interface} nud permanent"))
-            .map(drop)
+        if self.node(at).is_on() { self.cluster.mute(self.node(at), lan) } else { Ok(()) }
     }
 
     fn unmute(&self, at: usize, lan: Lan) -> Result<()> {
-        let (node, peer) = (self.node(at), self.node(1 - at));
-        if !node.is_on() {
-            return Ok(());
-        }
-        let (address, interface) = (lan.address(peer.number), lan.interface);
-        node.shell(&format!("ip neigh del {address} dev {interface} 2>/dev/null || true")).map(drop)
+        if self.node(at).is_on() { self.cluster.unmute(self.node(at), lan) } else { Ok(()) }
     }
 
     fn deafen(&self, at: usize, action: &str) -> Result<()> {
