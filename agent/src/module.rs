@@ -241,6 +241,7 @@ fn directory(replicate: &spec::ReplicateSpec) -> replication::Directory {
         path: replicate.path.clone(),
         exclude: replicate.exclude.clone(),
         ack_disk: replicate.ack == spec::Ack::Disk,
+        write_back: replicate.sync == spec::Sync::Fsync,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Root {
     pub exclude: Exclude,
     /// Acknowledge only what is on disk.
     pub ack_disk: bool,
+    /// The kernel may keep what is written until it is made durable, closed or old.
+    pub write_back: bool,
     /// Where the longest file that the filesystem takes ends, in bytes.
     pub longest: u64,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use rustix::fs::OFlags;
@@ -22,6 +22,7 @@ mod content;
 mod directory;
 mod metadata;
 mod names;
+mod write_back;
 
 use directory::OpenDirectory;
 
@@ -33,6 +34,7 @@ const ROOT: u64 = 1;
 struct OpenFile {
     file: Arc<OwnedFd>,
     node: Arc<Node>,
+    writes: bool,
 }
 
 /// The files of one mount.
@@ -40,6 +42,8 @@ struct OpenFile {
 pub struct Files {
     engine: Arc<Engine>,
     root: ObjectId,
+    /// The kernel keeps what is written, and tells the modification times of files.
+    writes_back: AtomicBool,
     next: AtomicU64,
     files: RwLock<HashMap<u64, Arc<OpenFile>>>,
     directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
@@ -52,6 +56,7 @@ impl Files {
         Arc::new(Self {
             engine,
             root: ObjectId::root(index.into()),
+            writes_back: AtomicBool::new(false),
             // A handle of a process before this one is never given again.
             next: AtomicU64::new(Boottime::now().0),
             files: RwLock::default(),
@@ -81,21 +86,21 @@ impl Files {
         }
         // Opened by the process before this one.
         let file = Arc::new(self.engine.nodes.open(node, OFlags::RDONLY)?);
-        Ok(self.keep_as(handle, file, Arc::clone(node)))
+        Ok(self.keep_as(handle, OpenFile { file, node: Arc::clone(node), writes: false }))
     }
 
-    fn keep(&self, file: Arc<OwnedFd>, node: Arc<Node>) -> u64 {
+    fn keep(&self, file: Arc<OwnedFd>, node: Arc<Node>, writes: bool) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.keep_as(handle, file, node);
+        self.keep_as(handle, OpenFile { file, node, writes });
         handle
     }
 
-    fn keep_as(&self, handle: u64, file: Arc<OwnedFd>, node: Arc<Node>) -> Arc<OpenFile> {
-        node.opened();
-        let open = Arc::new(OpenFile { file, node });
+    fn keep_as(&self, handle: u64, open: OpenFile) -> Arc<OpenFile> {
+        open.node.opened(open.writes);
+        let open = Arc::new(open);
         if let Some(other) = self.files.write().insert(handle, Arc::clone(&open)) {
             // Two threads found it missing.
-            other.node.closed();
+            other.node.closed(other.writes);
         }
         open
     }
@@ -110,15 +115,15 @@ impl Files {
         } else {
             Arc::new(self.engine.nodes.open(&node, OFlags::RDONLY)?)
         };
-        Ok(Reply::Opened { handle: self.keep(file, node) })
+        Ok(Reply::Opened { handle: self.keep(file, node, writes) })
     }
 
     fn release(&self, handle: u64) {
         let Some(file) = self.files.write().remove(&handle) else { return };
         // A forget may have come before this.
-        let node = Arc::clone(&file.node);
+        let (node, writes) = (Arc::clone(&file.node), file.writes);
         drop(file);
-        node.closed();
+        node.closed(writes);
         self.engine.nodes.release(node);
     }
 
@@ -140,6 +145,14 @@ impl Files {
 }
 
 impl Handler for Files {
+    fn begin(&self, writes_back: bool) {
+        self.writes_back.store(writes_back, Ordering::Release);
+    }
+
+    fn awaits(&self, request: &Request) -> Vec<u64> {
+        if self.writes_back() { self.awaited(request) } else { Vec::new() }
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "requests with names have a file of their own")]
     fn handle(&self, request: Request) -> Result<Reply, Errno> {
         if let Operation::Forget(nodes) = &request.operation {
@@ -152,8 +165,13 @@ impl Handler for Files {
         }
         let node = self.node(request.node)?;
         match request.operation {
-            Operation::Write { offset, data, flags, kill_privileges } => {
-                self.write(&node, offset, data, flags, kill_privileges)
+            Operation::Write { offset, data, flags, kill_privileges, cached } => {
+                let written = self.write(&node, offset, data.clone(), flags, kill_privileges)?;
+                // Nobody is told of less: the rest would be lost.
+                if cached && (written as usize) < data.len() {
+                    return Err(Errno::FBIG);
+                }
+                Ok(Reply::Written(written))
             }
             Operation::Read { handle, offset, size } => self.read(&node, handle, offset, size),
             Operation::GetAttributes => self.attributes(&node).map(Reply::Attributes),

@@ -10,6 +10,7 @@ use clap::Parser;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use safe_replicator::control::{COMMANDS, Ordered, serve};
 use safe_replicator::fds::{Listener, Outbox};
+use safe_replicator::fuse::courier;
 use safe_replicator::legacy::inherited::Inherited;
 use safe_replicator::replica::Replica;
 use safe_replicator::{linux, watch};
@@ -34,6 +35,10 @@ const ARRIVALS: usize = 4;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == courier::ARGUMENT) {
+        courier::serve();
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log);
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

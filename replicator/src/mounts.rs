@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backing::Backing;
+use crate::backing::{Backing, Root};
 use crate::clock::Boottime;
 use crate::files::Files;
 use crate::fuse::mount;
@@ -54,7 +54,7 @@ impl Mounts {
         self.wait_for_workers(JOIN)?;
         for root in backing.roots.iter() {
             let requests = legacy.and_then(|legacy| legacy.requests.get(usize::from(root.index)));
-            match mount_one(&root.path, root.directory.as_fd(), root.index, engine, module, requests) {
+            match mount_one(root, engine, module, requests) {
                 Ok(mount) => self.mounted.push(mount),
                 Err(error) => return Err(self.abort().err().unwrap_or(error)),
             }
@@ -199,21 +199,21 @@ fn is_over(mount: &Mount) -> bool {
 }
 
 fn mount_one(
-    path: &Path,
-    directory: std::os::fd::BorrowedFd<'_>,
-    index: u16,
+    root: &Root,
     engine: &Arc<Engine>,
     module: &str,
     requests: Option<&Arc<Requests>>,
 ) -> Result<Mount, String> {
+    let path = root.path.as_path();
     let shown = path.display();
     let device =
         open_device().map_err(|error| format!("cannot open /dev/fuse: {error}; type: modprobe fuse"))?;
-    mount::mount(&device, directory, module)
+    mount::mount(&device, root.directory.as_fd(), module)
         .map_err(|error| format!("cannot mount over {shown}: {error}"))?;
     let connection = mount::find(path).ok().flatten().map(|line| line.minor);
-    let files = Files::new(Arc::clone(engine), index);
-    match Session::start(device, files, Arc::clone(&engine.state.gate), requests.map(Arc::clone)) {
+    let files = Files::new(Arc::clone(engine), root.index);
+    let (gate, requests) = (Arc::clone(&engine.state.gate), requests.map(Arc::clone));
+    match Session::start(device, files, gate, requests, root.write_back) {
         Ok(session) => Ok(Mount { path: path.to_owned(), connection, session }),
         Err(error) => {
             if let Err(error) = mount::abort(path, connection) {

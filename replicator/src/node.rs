@@ -53,6 +53,8 @@ struct State {
     place: Option<u32>,
     /// How many times the application has it open, as far as this process knows.
     opens: u32,
+    /// How many of these are for writing.
+    writers: u32,
     /// It was known before this process: the application may have it open more often.
     inherited: bool,
 }
@@ -109,14 +111,39 @@ impl Node {
     }
 
     /// The application opened it.
-    pub fn opened(&self) {
-        self.state.lock().opens += 1;
+    pub fn opened(&self, writes: bool) {
+        let mut state = self.state.lock();
+        state.opens += 1;
+        state.writers += u32::from(writes);
     }
 
     /// The application closed it.
-    pub fn closed(&self) {
+    pub fn closed(&self, writes: bool) {
         let mut state = self.state.lock();
         state.opens = state.opens.saturating_sub(1);
+        state.writers = state.writers.saturating_sub(writes.into());
+    }
+
+    /// The application may be writing it: has it open for that, or had when this process began.
+    #[must_use]
+    pub fn may_be_written(&self) -> bool {
+        let state = self.state.lock();
+        self.object.kind == Kind::File && (state.writers > 0 || state.inherited)
+    }
+
+    /// The modification time that its last operation gave it, or `found` if there was none. While content is being
+    /// written the files below show another one.
+    ///
+    /// # Errors
+    /// What `found` says.
+    pub fn modified(&self, found: impl FnOnce() -> Result<Timestamp, Errno>) -> Result<Timestamp, Errno> {
+        let mut stamp = self.stamp.lock();
+        if let Some(last) = &*stamp {
+            return Ok(last.1);
+        }
+        let time = found()?;
+        *stamp = Some(Box::new((Number(0), time)));
+        Ok(time)
     }
 
     fn is_at(&self, place: (ObjectId, &Bytes)) -> bool {

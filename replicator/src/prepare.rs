@@ -74,7 +74,8 @@ fn root_of(index: u16, directory: &Directory, opened: OwnedFd) -> Result<Root, S
     let exclude = Exclude::new(&directory.exclude)?;
     let object = Object { root: index, kind: Kind::Directory, handle };
     let longest = longest_file(opened.as_fd());
-    Ok(Root { index, path, directory: opened, object, exclude, ack_disk: directory.ack_disk, longest })
+    let (ack_disk, write_back) = (directory.ack_disk, directory.write_back);
+    Ok(Root { index, path, directory: opened, object, exclude, ack_disk, write_back, longest })
 }
 
 /// The filesystem does not say how long a file may become, so a nameless one is stretched. What does not fit must be
@@ -165,7 +166,12 @@ mod tests {
     use super::*;
 
     fn directory(path: &Path) -> Directory {
-        Directory { path: path.display().to_string(), exclude: Vec::new(), ack_disk: false }
+        Directory {
+            path: path.display().to_string(),
+            exclude: Vec::new(),
+            ack_disk: false,
+            write_back: false,
+        }
     }
 
     #[test]

@@ -236,7 +236,7 @@ mod tests {
     fn scene() -> Scene {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().display().to_string();
-        let directory = Directory { path, exclude: Vec::new(), ack_disk: false };
+        let directory = Directory { path, exclude: Vec::new(), ack_disk: false, write_back: false };
         let backing = crate::prepare::open(&[directory]).expect("usable");
         let root = backing.roots[0].object.clone();
         let nodes = Arc::new(Nodes::new(backing));

@@ -261,6 +261,9 @@ pub struct Directory {
     /// Acknowledge only what is on the peer's disk (ack = "disk").
     #[prost(bool, tag = "3")]
     pub ack_disk: bool,
+    /// The kernel may keep what is written until fsync, close or old age (sync = "fsync").
+    #[prost(bool, tag = "4")]
+    pub write_back: bool,
 }
 /// Examine the directories against the lineage ids that hard state accepts.
 #[derive(Clone, PartialEq, ::prost::Message)]

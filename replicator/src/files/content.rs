@@ -6,11 +6,10 @@ use bytes::Bytes;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use safe_replication::dirty::Change;
-use safe_replication::key::{Key, Keys};
+use safe_replication::key::Key;
 use safe_replication::op::{Allocation, Op};
 
 use super::Files;
-use crate::clock::file_time;
 use crate::fuse::Reply;
 use crate::fuse::caller::Caller;
 use crate::node::Node;
@@ -44,9 +43,9 @@ impl Files {
         data: Bytes,
         flags: u32,
         kill_privileges: bool,
-    ) -> Result<Reply, Errno> {
+    ) -> Result<u32, Errno> {
         if data.is_empty() {
-            return Ok(Reply::Written(0));
+            return Ok(0);
         }
         let wanted = u32::try_from(data.len()).map_err(|_| Errno::INVAL)?;
         let written = u32::try_from(self.fitting(node, offset, wanted.into())?).unwrap_or(wanted);
@@ -55,9 +54,10 @@ impl Files {
         let end = offset + data.len() as u64;
         let build = || {
             let mode = self.killed(node, kill)?;
-            Ok(Op::Write { id: node.id, offset, data: data.clone(), time: file_time(), mode })
+            let time = self.time_of_change(node)?;
+            Ok(Op::Write { id: node.id, offset, data: data.clone(), time, mode })
         };
-        let keys = Keys::data(node.id.0, offset, end, kill);
+        let keys = self.content(node, offset, end, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
         // The kernel follows a synchronous buffered write by a request to sync, but not a direct one.
         let direct = libc::O_DIRECT | libc::O_DSYNC;
@@ -65,7 +65,7 @@ impl Files {
             let whole = flags & libc::O_SYNC.cast_unsigned() == libc::O_SYNC.cast_unsigned();
             self.engine.sync(node, !whole)?;
         }
-        Ok(Reply::Written(written))
+        Ok(written)
     }
 
     /// How much of what begins at `offset` the filesystem below takes, before the other node is asked to.
@@ -111,9 +111,10 @@ impl Files {
         let kill = self.killed(node, !Caller::current().is_privileged())?.is_some();
         let build = || {
             let mode = self.killed(node, kill)?;
-            Ok(Op::Allocate { id: node.id, how, offset, length, time: file_time(), mode })
+            let time = self.time_of_change(node)?;
+            Ok(Op::Allocate { id: node.id, how, offset, length, time, mode })
         };
-        let keys = Keys::data(node.id.0, offset, end, kill);
+        let keys = self.content(node, offset, end, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })?;
         Ok(Reply::Empty)
     }
@@ -148,7 +149,7 @@ impl Files {
             if differs || self.attributes(from)?.size < end {
                 return Err(Errno::XDEV);
             }
-            let (time, mode) = (file_time(), self.killed(to, kill)?);
+            let (time, mode) = (self.time_of_change(to)?, self.killed(to, kill)?);
             Ok(Op::Copy {
                 source: from.id,
                 source_offset: offset,
@@ -159,7 +160,7 @@ impl Files {
                 mode,
             })
         };
-        let mut keys = Keys::data(to.id.0, to_offset, to_end, kill);
+        let mut keys = self.content(to, to_offset, to_end, kill);
         keys.push(Key::range(from.id.0, offset, end).shared());
         self.engine.run(&Task { keys, subjects: &[from, to], excluded: false, build: &build })?;
         Ok(Reply::Written(u32::try_from(length).unwrap_or(0)))

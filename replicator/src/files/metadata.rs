@@ -24,7 +24,7 @@ impl Files {
             self.truncate(node, size, set.kill_privileges)?;
         }
         let rest = SetAttributes { size: None, handle: None, kill_privileges: false, ..*set };
-        if rest != SetAttributes::default() {
+        if rest != SetAttributes::default() && !self.is_known(node, &rest)? {
             self.set_meta(node, &rest)?;
         }
         self.attributes(node).map(Reply::Attributes)
@@ -37,9 +37,9 @@ impl Files {
         let kill = self.killed(node, kill_privileges)?.is_some();
         let build = || {
             let mode = self.killed(node, kill)?;
-            Ok(Op::Truncate { id: node.id, size, time: file_time(), mode })
+            Ok(Op::Truncate { id: node.id, size, time: self.time_of_change(node)?, mode })
         };
-        let keys = Keys::data(node.id.0, 0, u64::MAX, kill);
+        let keys = self.content(node, 0, u64::MAX, kill);
         self.engine.run(&Task { keys, subjects: &[node], excluded: false, build: &build })
     }
 

@@ -107,7 +107,7 @@ impl Files {
         let file = self.engine.nodes.open_file(&made)?;
         let entry = self.entry(&made, attributes(file.as_fd())?);
         made.lend(&file);
-        Ok(Reply::Created { entry, handle: self.keep(file, made) })
+        Ok(Reply::Created { entry, handle: self.keep(file, made, true) })
     }
 
     fn unlink(&self, parent: &Arc<Node>, name: &Bytes, directory: bool) -> Result<(), Errno> {
@@ -255,7 +255,7 @@ impl Files {
         }
     }
 
-    fn find(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
+    pub(super) fn find(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
         let directory = self.engine.nodes.open_path(parent)?;
         self.engine.nodes.root_of(parent).look_up(directory.as_fd(), name)
     }

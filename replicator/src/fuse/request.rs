@@ -117,12 +117,13 @@ pub enum Operation {
         offset: u64,
         size: u32,
     },
-    /// Also the write-back of a shared mapping: which open file it comes through does not matter.
+    /// Also what the kernel writes back from its cache: which open file it comes through does not matter.
     Write {
         offset: u64,
         data: Bytes,
         flags: u32,
         kill_privileges: bool,
+        cached: bool,
     },
     StatFs,
     Release {
@@ -249,7 +250,8 @@ fn parse_handle(code: u32, mut f: Fields) -> Option<Operation> {
             let flags = f.u32()?;
             f.skip(4)?;
             let kill_privileges = how & wire::WRITE_KILL_SUIDGID != 0;
-            Operation::Write { offset, data: f.take(size as usize)?, flags, kill_privileges }
+            let cached = how & wire::WRITE_CACHE != 0;
+            Operation::Write { offset, data: f.take(size as usize)?, flags, kill_privileges, cached }
         }
         opcode::RELEASE => Operation::Release { handle: f.u64()? },
         opcode::RELEASEDIR => Operation::ReleaseDirectory { handle: f.u64()? },

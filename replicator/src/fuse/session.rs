@@ -21,6 +21,10 @@ use super::request::{Operation, Request};
 use super::wire::{Body, IN_HEADER, NOTIFY_RESEND, OUT_HEADER, UNIQUE_RESEND, init};
 use crate::legacy::requests::Requests;
 
+mod parked;
+
+use parked::{Parked, Parking, park};
+
 /// Most bytes of one write.
 pub const MAX_WRITE: usize = 1 << 20;
 const BUFFER: usize = MAX_WRITE + 8192;
@@ -38,6 +42,13 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// What the application gets.
     fn handle(&self, request: Request) -> Result<Reply, Errno>;
+
+    /// Called before the first request. `writes_back`: the kernel keeps what is written to files until it is made
+    /// durable, closed or old, and then tells their times too.
+    fn begin(&self, writes_back: bool);
+
+    /// Files of which everything that the kernel has must be written before this request is handled.
+    fn awaits(&self, request: &Request) -> Vec<u64>;
 }
 
 /// Once frozen, no answer leaves any more: the fence. A reply in progress ends before `freeze` returns.
@@ -127,6 +138,9 @@ struct Shared {
     changed: Condvar,
     /// Requests under way, for the next process; none: there will not be one that goes on.
     requests: Option<Arc<Requests>>,
+    /// The kernel may keep what is written.
+    write_back: bool,
+    parking: Parking,
     /// The connection began; whether the kernel can send again what was not answered.
     begun: Mutex<Option<bool>>,
     beginning: Condvar,
@@ -144,7 +158,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Begins to serve an opened and mounted device.
+    /// Begins to serve an opened and mounted device; `write_back`: the kernel may keep what is written, where it can.
     ///
     /// # Errors
     /// The first worker cannot be started.
@@ -153,8 +167,9 @@ impl Session {
         handler: Arc<dyn Handler>,
         gate: Arc<Gate>,
         requests: Option<Arc<Requests>>,
+        write_back: bool,
     ) -> std::io::Result<Self> {
-        let session = Self::new(device, handler, gate, requests, None);
+        let session = Self::new(device, handler, gate, requests, None, write_back);
         spawn(&session.shared)?;
         Ok(session)
     }
@@ -169,7 +184,9 @@ impl Session {
         gate: Arc<Gate>,
         requests: Arc<Requests>,
     ) -> std::io::Result<Self> {
-        let session = Self::new(device, handler, gate, Some(requests), Some(true));
+        let writes_back = requests.writes_back();
+        handler.begin(writes_back);
+        let session = Self::new(device, handler, gate, Some(requests), Some(true), writes_back);
         let mut body = Body::default();
         body.zeros(OUT_HEADER);
         // A message without a number is a notification, whose kind is where else the error is.
@@ -184,6 +201,7 @@ impl Session {
         gate: Arc<Gate>,
         requests: Option<Arc<Requests>>,
         begun: Option<bool>,
+        write_back: bool,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -195,6 +213,8 @@ impl Session {
                 workers: Mutex::new(0),
                 changed: Condvar::new(),
                 requests,
+                write_back,
+                parking: Parking::default(),
                 begun: Mutex::new(begun),
                 beginning: Condvar::new(),
             }),
@@ -263,22 +283,39 @@ fn work(shared: &Arc<Shared>) {
         {
             tracing::warn!(%error, "cannot start one more FUSE worker");
         }
-        let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
-        let again = unique & UNIQUE_RESEND != 0;
-        if let Some(requests) = &shared.requests {
-            requests.begin(unique & !UNIQUE_RESEND, again);
-        }
-        let goes_on = serve(shared, unique, message);
-        if let Some(requests) = &shared.requests {
-            requests.end();
-        }
-        if !goes_on {
+        if !take(shared, message) {
             return;
         }
         if shared.idle.load(Ordering::SeqCst) >= IDLE_WORKERS {
             return;
         }
     }
+}
+
+/// Carries out what is asked, or leaves it to others if it comes too early. False: the connection ends.
+fn take(shared: &Arc<Shared>, message: Bytes) -> bool {
+    let opcode = u32::from_ne_bytes(message[4..8].try_into().unwrap_or_default());
+    let unique = u64::from_ne_bytes(message[8..16].try_into().unwrap_or_default());
+    tracing::trace!(opcode, unique, "request");
+    let Some(request) = Request::parse(message) else { return carry(shared, unique, None) };
+    let files = shared.handler.awaits(&request);
+    if files.is_empty() {
+        return carry(shared, unique, Some(request));
+    }
+    park(shared, Parked { unique, request, files });
+    true
+}
+
+/// Carries out one request, and notes for the next process how far it got. False: the connection ends.
+fn carry(shared: &Shared, unique: u64, request: Option<Request>) -> bool {
+    if let Some(requests) = &shared.requests {
+        requests.begin(unique & !UNIQUE_RESEND, unique & UNIQUE_RESEND != 0);
+    }
+    let goes_on = serve(shared, unique, request);
+    if let Some(requests) = &shared.requests {
+        requests.end();
+    }
+    goes_on
 }
 
 /// The next message; none when the connection has ended.
@@ -307,15 +344,19 @@ fn read_message(shared: &Shared, buffer: &mut Vec<u8>) -> Option<Bytes> {
 
 /// False: the connection ends.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the handler matches the rest")]
-fn serve(shared: &Shared, unique: u64, message: Bytes) -> bool {
-    let opcode = u32::from_ne_bytes(message[4..8].try_into().unwrap_or_default());
-    tracing::trace!(opcode, unique, "request");
-    let Some(request) = Request::parse(message) else {
+fn serve(shared: &Shared, unique: u64, request: Option<Request>) -> bool {
+    let Some(request) = request else {
         return answer(shared, &Reply::error(unique, libc::EINVAL), &[]);
     };
     match request.operation {
         Operation::Init { major, minor, readahead, flags } => {
-            let answered = answer(shared, &init_reply(unique, major, minor, readahead, flags), &[]);
+            let writes_back = writes_back(shared.write_back, minor, flags);
+            shared.handler.begin(writes_back);
+            if let Some(requests) = &shared.requests {
+                requests.set_writes_back(writes_back);
+            }
+            let reply = init_reply(unique, (major, minor), readahead, flags, writes_back);
+            let answered = answer(shared, &reply, &[]);
             *shared.begun.lock() = Some(flags & init::HAS_RESEND != 0);
             shared.beginning.notify_all();
             answered
@@ -361,7 +402,30 @@ fn answer(shared: &Shared, head: &[u8], data: &[u8]) -> bool {
     }
 }
 
-fn init_reply(unique: u64, major: u32, minor: u32, readahead: u32, offered: u64) -> Vec<u8> {
+/// Whether the kernel is to keep what is written. Before Linux 6.16 a file could not be waited for: what was on its way
+/// from the cache was neither dirty nor seen to be written any more.
+fn writes_back(wanted: bool, minor: u32, offered: u64) -> bool {
+    const WAITS: u32 = 44;
+    if !wanted {
+        return false;
+    }
+    let can = minor >= WAITS && offered & init::WRITEBACK_CACHE != 0;
+    if !can {
+        tracing::warn!(
+            minor,
+            "sync = \"fsync\" needs Linux 6.16: every write is given to the other node when it is made"
+        );
+    }
+    can
+}
+
+fn init_reply(
+    unique: u64,
+    (major, minor): (u32, u32),
+    readahead: u32,
+    offered: u64,
+    writes_back: bool,
+) -> Vec<u8> {
     const MAJOR: u32 = 7;
     const MINOR: u32 = 39;
     let mut body = Body::default();
@@ -386,7 +450,8 @@ fn init_reply(unique: u64, major: u32, minor: u32, readahead: u32, offered: u64)
         | init::HANDLE_KILLPRIV_V2
         | init::SETXATTR_EXT
         | init::INIT_EXT;
-    let flags = wanted & offered;
+    let cache = if writes_back { init::WRITEBACK_CACHE } else { 0 };
+    let flags = (wanted | cache) & offered;
     if flags & init::SETXATTR_EXT == 0 {
         // Every kernel that this runs on (5.14) has it, and its messages look different without.
         return Reply::error(unique, libc::EPROTO);

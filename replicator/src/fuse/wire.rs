@@ -13,6 +13,7 @@ pub(super) mod init {
     pub(crate) const DO_READDIRPLUS: u64 = 1 << 13;
     pub(crate) const READDIRPLUS_AUTO: u64 = 1 << 14;
     pub(crate) const ASYNC_DIO: u64 = 1 << 15;
+    pub(crate) const WRITEBACK_CACHE: u64 = 1 << 16;
     pub(crate) const PARALLEL_DIROPS: u64 = 1 << 18;
     pub(crate) const POSIX_ACL: u64 = 1 << 20;
     pub(crate) const ABORT_ERROR: u64 = 1 << 21;
@@ -68,6 +69,8 @@ pub(super) mod opcode {
 
 /// Set in the number of a request that is sent again.
 pub(super) const UNIQUE_RESEND: u64 = 1 << 63;
+/// Asks the kernel to write back, and to forget, what it has cached of a file.
+pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 /// Asks the kernel to send again what was not answered.
 pub(super) const NOTIFY_RESEND: i32 = 7;
 
@@ -85,6 +88,8 @@ pub(super) mod valid {
     pub(crate) const KILL_SUIDGID: u32 = 1 << 11;
 }
 
+/// The write comes from the kernel's cache, some time after the application made it.
+pub(super) const WRITE_CACHE: u32 = 1;
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1;
 pub(super) const FSYNC_DATA_ONLY: u32 = 1;

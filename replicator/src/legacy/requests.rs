@@ -24,6 +24,9 @@ const SLOT: usize = 48;
 /// Words of a name.
 const NAME: usize = 32;
 
+/// The word behind all slots: the kernel keeps what is written.
+const WRITES_BACK: usize = SLOTS * SLOT;
+
 /// Words of a slot.
 mod word {
     /// Number of the request; 0: the slot is free.
@@ -101,7 +104,7 @@ impl Requests {
     /// # Errors
     /// The filesystem is full, or cannot do it.
     pub fn open(file: &OwnedFd) -> io::Result<Self> {
-        let memory = Shared::map(file, 0, SLOTS * SLOT)?;
+        let memory = Shared::map(file, 0, SLOTS * SLOT + 1)?;
         let requests = Self { memory, free: Mutex::default(), before: Mutex::default() };
         for slot in 0..SLOTS {
             match requests.load(slot, word::UNIQUE) {
@@ -112,6 +115,17 @@ impl Requests {
             }
         }
         Ok(requests)
+    }
+
+    /// Whether it was agreed with the kernel that it keeps what is written.
+    #[must_use]
+    pub fn writes_back(&self) -> bool {
+        self.memory.words()[WRITES_BACK].load(Ordering::Acquire) != 0
+    }
+
+    /// What was agreed with the kernel.
+    pub fn set_writes_back(&self, writes_back: bool) {
+        self.memory.words()[WRITES_BACK].store(writes_back.into(), Ordering::Release);
     }
 
     /// What the process before this one did not finish.

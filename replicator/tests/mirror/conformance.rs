@@ -61,7 +61,15 @@ fn run(configuration: &Path, place: &Path) -> (BTreeMap<String, String>, String)
 
 #[test]
 fn as_the_filesystem_below() {
-    let pair = Pair::paired(Plan::Repair);
+    conforms(&Pair::paired(Plan::Repair));
+}
+
+#[test]
+fn as_the_filesystem_below_where_the_kernel_keeps_what_is_written() {
+    conforms(&Pair::writing_back());
+}
+
+fn conforms(pair: &Pair) {
     let configuration = pair.a.place.join("pjdfstest.toml");
     std::fs::write(&configuration, CONFIGURATION).unwrap();
     // Unprivileged users come by here.

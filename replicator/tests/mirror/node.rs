@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) data: PathBuf,
     pub(crate) exclude: Vec<String>,
     pub(crate) ack_disk: bool,
+    /// `sync = "fsync"`
+    pub(crate) write_back: bool,
     /// More directives of the log.
     pub(crate) log_also: &'static str,
     /// As which boot of its machine it runs; 0: as it is.
@@ -97,6 +99,7 @@ impl Node {
             place,
             exclude: Vec::new(),
             ack_disk: false,
+            write_back: false,
             log_also: "",
             boot: 0,
             through: Vec::new(),
@@ -203,6 +206,7 @@ impl Node {
                 path: self.data.display().to_string(),
                 exclude: self.exclude.clone(),
                 ack_disk: self.ack_disk,
+                write_back: self.write_back,
             }],
             state_dir: self.place.join("state").display().to_string(),
             ca: self.ca.clone(),

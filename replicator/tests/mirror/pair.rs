@@ -65,6 +65,24 @@ impl Pair {
         pair
     }
 
+    /// Paired with `sync = "fsync"`.
+    pub(crate) fn writing_back() -> Self {
+        let mut pair = Self::unstarted();
+        pair.start_writing_back();
+        pair
+    }
+
+    /// As above, of nodes that were not started yet.
+    pub(crate) fn start_writing_back(&mut self) {
+        for node in [&mut self.a, &mut self.b] {
+            node.write_back = true;
+            node.log_also = crate::semantics::requests::LOG;
+        }
+        self.start();
+        self.session(1, Plan::Repair);
+        self.a.mount();
+    }
+
     pub(crate) fn session(&mut self, session: u64, plan: Plan) {
         self.b.join(session, Role::Secondary, plan);
         self.a.join(session, Role::Primary, plan);

@@ -14,3 +14,5 @@ pub(crate) mod requests;
 mod space;
 #[path = "semantics/temporary.rs"]
 mod temporary;
+#[path = "semantics/write_back.rs"]
+mod write_back;

@@ -33,7 +33,7 @@ impl Place {
         fs::write(place.path().join("outside/secret"), "untouched").unwrap();
         fs::write(place.path().join("data/file"), "content").unwrap();
         let path = place.path().join("data").display().to_string();
-        let directory = Directory { path, exclude: Vec::new(), ack_disk: false };
+        let directory = Directory { path, exclude: Vec::new(), ack_disk: false, write_back: false };
         let nodes = Nodes::new(safe_replicator::prepare::open(&[directory]).unwrap());
         Self { place, nodes }
     }

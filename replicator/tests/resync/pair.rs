@@ -51,6 +51,7 @@ pub(crate) fn backing(path: &Path, exclude: &[&str]) -> Backing {
             object,
             exclude,
             ack_disk: false,
+            write_back: false,
             longest: u64::MAX,
         }]),
     }

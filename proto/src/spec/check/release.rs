@@ -22,7 +22,10 @@ pub(super) fn check(report: &mut Report<'_>) {
         if directory.sync == Sync::Fsync {
             report.warning(
                 &format!("replicate.{index}.sync"),
-                "this release replicates at every write, also with sync = \"fsync\"",
+                "sync = \"fsync\": the other node has what was written when fsync, msync or close returns, or the \
+                 file is renamed or linked; what was written since then to files that are still open is lost if this \
+                 node fails, as after a loss of power. Needs Linux 6.16 on both nodes: before, every write is \
+                 replicated when it is made",
             );
         }
         if directory.ack == Ack::Disk {
