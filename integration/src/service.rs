@@ -63,8 +63,13 @@ impl Service {
     ) -> Result<Self> {
         let cluster = Cluster::two_nodes(name)?;
         let (module, disks) = prepare(&cluster)?;
+        Self::on(cluster, &module, disks)
+    }
+
+    /// In a cluster that was made otherwise.
+    pub fn on(cluster: Cluster, module: &Module, disks: [Option<Disk>; 2]) -> Result<Self> {
         let outside = cluster.client("client", 100)?;
-        cluster.start_module(&module)?;
+        cluster.start_module(module)?;
         let client = Client::start(&outside, endpoint()?)?;
         let referee = Referee::watch(&cluster, ADDRESS);
         let service = Self { cluster, client, disks, referee: Some(referee), _outside: outside };

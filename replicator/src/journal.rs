@@ -6,7 +6,7 @@
 //! how far the file was durable when it was written, so that a torn tail can be told from damage.
 //!
 //! Files in the directory: `journal` the one in use, `journal.spare` an empty one of the first size whose space is
-//! reserved, for the next beginning or rewriting.
+//! reserved, for the next beginning or rewriting, `journal.used` one that has ended, on its way to become that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -23,6 +23,9 @@ use header::{Header, SIZE as HEADER};
 
 pub mod clean;
 mod header;
+
+/// One that has ended.
+const USED: &str = "journal.used";
 
 /// First size of the file, and by how much it grows.
 const STEP: u64 = 4 << 20;
@@ -77,11 +80,10 @@ impl Journal {
     /// The directory cannot be written, or there is no space.
     pub fn prepare(directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
-        let spare = directory.join("journal.spare");
-        match fs::metadata(&spare) {
-            Ok(found) if found.len() == STEP => Ok(()),
-            Ok(_) | Err(_) => allocate(&spare, STEP).map(drop),
+        if has_spare(directory) || reset(directory).is_ok() {
+            return Ok(());
         }
+        allocate(&directory.join("journal.spare"), STEP).map(drop)
     }
 
     /// Begin a journal that says what `set` says, in place of any other; durable when this returns.
@@ -93,7 +95,12 @@ impl Journal {
     }
 
     fn create_with(directory: &Path, binding: Binding, set: &DirtySet, most: u64) -> io::Result<Self> {
-        Self::prepare(directory)?;
+        if Self::prepare(directory).is_err() {
+            // On a full disk there is room for one: the space of that which is replaced. Should power be lost before
+            // there is another, everything is compared.
+            Self::remove(directory)?;
+            Self::prepare(directory)?;
+        }
         let mut journal = Self {
             directory: directory.to_path_buf(),
             file: File::open(directory)?,
@@ -245,16 +252,22 @@ impl Journal {
         Self::remove(&self.directory)
     }
 
-    /// Remove what another process left.
+    /// Remove what another process left. Its space stays reserved, if none is.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub fn remove(directory: &Path) -> io::Result<()> {
-        match fs::remove_file(directory.join("journal")) {
-            Ok(()) => File::open(directory)?.sync_all(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+        match fs::rename(directory.join("journal"), directory.join(USED)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
         }
+        // Before it is overwritten, no journal may be there any more.
+        File::open(directory)?.sync_all()?;
+        if has_spare(directory) || reset(directory).is_err() {
+            fs::remove_file(directory.join(USED))?;
+        }
+        File::open(directory)?.sync_all()
     }
 
     fn make_room(&mut self, len: u64, truth: &dyn Fn() -> DirtySet) -> io::Result<Room> {
@@ -385,6 +398,21 @@ fn fit(set: &DirtySet, context: Context, room: u64) -> (DirtySet, Vec<u8>) {
             extents: limits.extents / 2,
         };
     }
+}
+
+fn has_spare(directory: &Path) -> bool {
+    fs::metadata(directory.join("journal.spare")).is_ok_and(|found| found.len() == STEP)
+}
+
+/// What is left of a journal that has ended becomes the spare one, in the space that it has.
+fn reset(directory: &Path) -> io::Result<()> {
+    let used = directory.join(USED);
+    let file = OpenOptions::new().write(true).open(&used)?;
+    rustix::fs::fallocate(&file, FallocateFlags::ZERO_RANGE, 0, STEP)?;
+    file.set_len(STEP)?;
+    file.sync_all()?;
+    fs::rename(&used, directory.join("journal.spare"))?;
+    File::open(directory)?.sync_all()
 }
 
 /// A new file of this size, zeros, its space reserved.

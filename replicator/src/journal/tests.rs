@@ -143,3 +143,24 @@ fn a_cleared_journal_is_gone_and_its_space_is_kept() {
     assert!(Journal::open(directory.path(), BINDING).is_err());
     assert_eq!(fs::metadata(directory.path().join("journal.spare")).expect("spare").len(), STEP);
 }
+
+#[test]
+fn where_no_space_is_reserved_that_of_a_journal_that_has_ended_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spare = directory.path().join("journal.spare");
+    let mut journal = Journal::create(directory.path(), BINDING, &none()).expect("create");
+    journal.append(&[data(1, 0)], &|| none()).expect("append");
+    fs::remove_file(&spare).expect("as if there had been no room for it");
+    journal.clear().expect("clear");
+    assert_eq!(fs::metadata(&spare).expect("spare").len(), STEP);
+    assert!(!directory.path().join(USED).exists());
+    let journal = Journal::create(directory.path(), BINDING, &none()).expect("create");
+    assert!(reopen(directory.path()).1.is_empty(), "nothing of the old one is in it");
+    drop(journal);
+    // Cut off in the middle.
+    fs::remove_file(&spare).expect("as if there had been no room for it");
+    fs::rename(directory.path().join("journal"), directory.path().join(USED)).expect("rename");
+    Journal::prepare(directory.path()).expect("prepare");
+    assert_eq!(fs::metadata(&spare).expect("spare").len(), STEP);
+    assert!(!directory.path().join(USED).exists());
+}

@@ -52,11 +52,13 @@ impl Generation {
     }
 
     fn note(&self, accepted: [u64; 2]) -> io::Result<()> {
-        let new = self.directory.join("generation.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        writeln!(file, "{}", encode(accepted))?;
+        // In its place, so that it can be noted on a full disk; one that is torn says nothing.
+        let path = self.directory.join(NAME);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let line = format!("{}\n", encode(accepted));
+        file.write_all(line.as_bytes())?;
+        file.set_len(line.len() as u64)?;
         file.sync_all()?;
-        fs::rename(&new, self.directory.join(NAME))?;
         File::open(&self.directory)?.sync_all()
     }
 }

@@ -11,7 +11,7 @@ use super::{Examined, Replica, not_examined};
 use crate::backing::Backing;
 use crate::control::lineage;
 use crate::epoch::keeper;
-use crate::journal::{Binding, clean};
+use crate::journal::{Binding, Journal, clean};
 use crate::knowledge::Knowledge;
 use crate::marker::{self, Generation, Owner};
 use crate::member::Member;
@@ -75,6 +75,10 @@ impl Replica {
         let directory = &settings.state_dir;
         let failed = |error: std::io::Error| format!("{} is not usable: {error}", directory.display());
         std::fs::create_dir_all(directory).map_err(failed)?;
+        // Now, while there is room: it may be needed when there is none.
+        if let Err(error) = Journal::prepare(directory) {
+            tracing::warn!(%error, "no space can be reserved for the journal: on a full disk this node will not go on alone");
+        }
         let knowledge = Knowledge::new(directory);
         let clean = clean::take(directory).map_err(failed)?;
         let knows = knowledge.recall(accept, self.boot, clean.is_some()).map_err(failed)?;
