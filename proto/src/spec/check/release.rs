@@ -1,7 +1,7 @@
 //! What the form allows and this release does not carry out. A protection that does not protect must not pass
 //! silently: what safety depends on is refused, the rest is said.
 
-use super::super::{Ack, ArbiterKind, BandwidthLimit, Isolation, Kind, Sync};
+use super::super::{Ack, ArbiterKind, Isolation, Kind, Sync};
 use super::Report;
 
 pub(super) fn check(report: &mut Report<'_>) {
@@ -44,12 +44,6 @@ pub(super) fn check(report: &mut Report<'_>) {
              written there since is lost"
         };
         report.warning("replication.sync_delta", message);
-    }
-    if spec.replication.bandwidth_limit != BandwidthLimit::Auto {
-        report.warning(
-            "replication.bandwidth_limit",
-            "this release does not limit the bandwidth of a resync yet",
-        );
     }
 }
 

@@ -1,0 +1,141 @@
+//! S10: a resync that is interrupted goes on from where it was, and its target never serves what is between two states.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use safe_integration::disk::{Disk, Kind};
+use safe_integration::error::{Context as _, Result};
+use safe_integration::eventually::{eventually, eventually_true, throughout};
+use safe_integration::lan::LANS;
+use safe_integration::status::{State, Status};
+use safe_integration::{Cluster, Module, tree};
+
+const PATH: &str = "/srv/data/m";
+
+/// What n2 lacks, in files of 40 MiB that do not compress: what is smaller may go along with its name, as fast as it can.
+const FILES: u64 = 2;
+const TOTAL: u64 = FILES * (40 << 20);
+
+/// So much of it was done when it is interrupted, at least.
+const DONE: u64 = TOTAL / 3;
+
+/// What may be sent twice: under way when it was interrupted, and what the status did not tell yet.
+const TWICE: u64 = 12 << 20;
+
+/// Longer than the heartbeat timeout.
+const A_WHILE: Duration = Duration::from_secs(5);
+
+fn module() -> Module {
+    Module::mirror("m").replicate(PATH).section("[replication]\nbandwidth_limit = \"8MiB\"")
+}
+
+/// n2 is being brought in step with n1, and a third of it was sent; how much.
+fn half_way(c: &Cluster) -> Result<u64> {
+    let (n1, n2) = (c.node(0), c.node(1));
+    n2.safectl("stop m --on n2")?;
+    c.wait_state("m", "n1", State::Alone)?;
+    n1.shell(&format!(
+        "cd {PATH}; for n in $(seq {FILES}); do dd if=/dev/urandom of=file$n bs=1M count=40 status=none; done"
+    ))?;
+    n2.safectl("start m --on n2 --no-wait")?;
+    eventually(Duration::from_secs(60), "a third of it was sent", || {
+        let resync = n2.status("m")?.data.and_then(|data| data.resync);
+        Ok(resync.map(|resync| resync.bytes_sent).filter(|done| *done >= DONE))
+    })
+}
+
+fn consistent(status: &Status) -> Option<bool> {
+    status.data.as_ref().and_then(|data| data.consistent)
+}
+
+/// n2 does not serve and says that its copy is inconsistent, for longer than it would take to take over.
+fn never_serves(c: &Cluster) -> Result<()> {
+    let n2 = c.node(1);
+    throughout(A_WHILE, "n2 does not serve, and knows why", || {
+        let status = n2.status("m")?;
+        Ok(!status.state.serves() && consistent(&status) == Some(false))
+    })?;
+    let refused = n2.try_safectl("prim m --on n2 --no-wait")?;
+    eventually_true(Duration::from_secs(10), "it does not serve when it is asked to", || {
+        n2.status("m").is_ok_and(|status| !status.state.serves())
+    })?;
+    assert_ne!(refused.code, 64, "{refused:?}");
+    Ok(())
+}
+
+/// In step, with no more sent than was left.
+fn resumed(c: &Cluster, what: &str, done: u64) -> Result<()> {
+    c.wait_pair("m", "n1")?;
+    let (compared, sent) = c.node(0).last_resync("m")?.context(|| "no resync".to_owned())?;
+    let mib = |bytes: u64| bytes >> 20;
+    writeln!(
+        std::io::stdout(),
+        "| {what} | {} of {} MiB sent | then {} MiB compared | {} MiB more sent |",
+        mib(done),
+        mib(TOTAL),
+        mib(compared),
+        mib(sent)
+    )?;
+    assert!(sent <= TOTAL - done + TWICE, "{done} of {TOTAL} bytes were sent, then {sent} more");
+    Ok(())
+}
+
+#[test]
+fn s10_the_target_dies() -> Result<()> {
+    let c = Cluster::two_nodes("s10-target")?;
+    c.start_module(&module())?;
+    let done = half_way(&c)?;
+    c.node(1).kill_host()?;
+    c.wait_state("m", "n1", State::Alone)?;
+    c.node(1).restart_host()?;
+    resumed(&c, "the target dies", done)?;
+    tree::assert_equal(&c, PATH)?;
+    c.finish()
+}
+
+#[test]
+fn s10_the_source_dies() -> Result<()> {
+    let c = Cluster::two_nodes("s10-source")?;
+    c.start_module(&module())?;
+    let done = half_way(&c)?;
+    c.node(0).kill_host()?;
+    never_serves(&c)?;
+    c.node(0).restart_host()?;
+    resumed(&c, "the source dies", done)?;
+    tree::assert_equal(&c, PATH)?;
+    c.finish()
+}
+
+#[test]
+fn s10_the_lans_are_cut() -> Result<()> {
+    let c = Cluster::two_nodes("s10-lans")?;
+    c.start_module(&module())?;
+    let done = half_way(&c)?;
+    LANS.into_iter().try_for_each(|lan| c.cut(lan))?;
+    never_serves(&c)?;
+    assert_eq!(c.node(0).status("m")?.state, State::Alone, "the source serves on");
+    LANS.into_iter().try_for_each(|lan| c.heal(lan))?;
+    resumed(&c, "every lan is cut", done)?;
+    tree::assert_equal(&c, PATH)?;
+    c.finish()
+}
+
+/// The disk of the target fills up in the middle; it goes on by itself once there is room.
+#[test]
+fn s10_there_is_no_space_on_the_target() -> Result<()> {
+    let c = Cluster::two_nodes("s10-space")?;
+    let n2 = c.node(1);
+    let disk = Disk::attach(n2, Kind::Ext4, 192, PATH)?;
+    c.start_module(&module())?;
+    let done = half_way(&c)?;
+    disk.fill(n2)?;
+    c.wait_status("m", "n1", "told that there is no space", |status| {
+        status.reason.as_ref().is_some_and(|reason| reason.contains("o space left"))
+    })?;
+    assert_eq!(c.node(0).status("m")?.state, State::Alone, "the source serves on");
+    never_serves(&c)?;
+    disk.empty(n2)?;
+    resumed(&c, "the disk of the target is full", done)?;
+    tree::assert_equal_inside(&c, [PATH, PATH])?;
+    c.finish()
+}
