@@ -332,6 +332,7 @@ fn sync(objects: &dyn Objects, id: ObjectId, data_only: bool) -> Result<(), Errn
     if crash::fails("sync") {
         return Err(Errno::IO);
     }
+    crash::gather("sync");
     if data_only {
         rustix::fs::fdatasync(&*file)?
     } else {

@@ -14,6 +14,10 @@ pub const fn fails(_name: &str) -> bool {
     false
 }
 
+/// Threads may wait for each other.
+#[cfg(not(debug_assertions))]
+pub const fn gather(_name: &str) {}
+
 /// The machine was booted.
 #[cfg(not(debug_assertions))]
 #[must_use]
@@ -47,11 +51,46 @@ pub fn fails(name: &str) -> bool {
     armed::is_reached(name)
 }
 
+/// Waits until as many threads are here as the file says: `gather-sync 6`. Whether they ever are is told in the log; those
+/// that cannot be here at once go on after a while.
+#[cfg(debug_assertions)]
+pub fn gather(name: &str) {
+    if let Some(wanted) = armed::wanted(&format!("gather-{name}")) {
+        armed::gather(name, wanted);
+    }
+}
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use parking_lot::{Condvar, Mutex};
+
+    static GATHERED: Mutex<u32> = Mutex::new(0);
+    static CHANGED: Condvar = Condvar::new();
+    /// For threads to come.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    pub(super) fn wanted(name: &str) -> Option<u32> {
+        let order = std::fs::read_to_string(file()?).ok()?;
+        let (point, count) = order.trim().split_once(' ')?;
+        if point == name { count.parse().ok() } else { None }
+    }
+
+    pub(super) fn gather(name: &str, wanted: u32) {
+        let mut here = GATHERED.lock();
+        *here += 1;
+        CHANGED.notify_all();
+        let missing = |here: &mut u32| *here < wanted;
+        if CHANGED.wait_while_for(&mut here, missing, PATIENCE).timed_out() {
+            *here -= 1;
+        } else {
+            tracing::debug!(name, wanted, "gathered");
+        }
+    }
 
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
     static PASSED: AtomicU32 = AtomicU32::new(0);

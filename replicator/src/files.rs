@@ -77,6 +77,7 @@ impl Files {
     }
 
     fn attributes(&self, node: &Node) -> Result<Attributes, Errno> {
+        let _lap = self.engine.stopwatch.begin();
         attributes(self.engine.nodes.open_path(node)?.as_fd())
     }
 
@@ -164,6 +165,8 @@ impl Handler for Files {
             return Ok(Reply::Silent);
         }
         let node = self.node(request.node)?;
+        // What changes something waits for the other node as well, and is timed where it does not.
+        let _lap = request.operation.only_reads().then(|| self.engine.stopwatch.begin());
         match request.operation {
             Operation::Write { offset, data, flags, kill_privileges, cached } => {
                 let written = self.write(&node, offset, data.clone(), flags, kill_privileges)?;

@@ -256,6 +256,7 @@ impl Files {
     }
 
     pub(super) fn find(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
+        let _lap = self.engine.stopwatch.begin();
         let directory = self.engine.nodes.open_path(parent)?;
         self.engine.nodes.root_of(parent).look_up(directory.as_fd(), name)
     }

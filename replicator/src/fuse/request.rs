@@ -190,6 +190,27 @@ pub enum Operation {
     Unknown,
 }
 
+impl Operation {
+    /// It changes nothing, and needs nobody but this node.
+    #[must_use]
+    pub const fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Lookup { .. }
+                | Self::GetAttributes
+                | Self::ReadLink
+                | Self::Open { .. }
+                | Self::Read { .. }
+                | Self::StatFs
+                | Self::GetXattr { .. }
+                | Self::ListXattr { .. }
+                | Self::OpenDirectory
+                | Self::ReadDirectory { .. }
+                | Self::Seek { .. }
+        )
+    }
+}
+
 impl Request {
     /// Parses one message from the device; none if it is malformed.
     #[must_use]

@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) ack_disk: bool,
     /// `sync = "fsync"`
     pub(crate) write_back: bool,
+    /// After which an operation on the disk counts as hung.
+    pub(crate) local_timeout_ms: u32,
     /// More directives of the log.
     pub(crate) log_also: &'static str,
     /// As which boot of its machine it runs; 0: as it is.
@@ -100,6 +102,7 @@ impl Node {
             exclude: Vec::new(),
             ack_disk: false,
             write_back: false,
+            local_timeout_ms: 10_000,
             log_also: "",
             boot: 0,
             through: Vec::new(),
@@ -217,7 +220,7 @@ impl Node {
             agent_timeout_ms: 1500,
             stall_timeout_ms: 2000,
             slow_timeout_ms: 30000,
-            local_timeout_ms: 10000,
+            local_timeout_ms: self.local_timeout_ms,
             bandwidth_limit: 0,
             interval_ms: 100,
             virtual_addresses: Vec::new(),

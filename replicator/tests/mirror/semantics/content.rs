@@ -77,6 +77,29 @@ fn a_synchronous_write_is_durable_on_both_nodes() {
     pair.assert_equal();
 }
 
+/// Nothing stands between two of them, so that a filesystem below makes several durable by one commit.
+#[test]
+fn files_are_made_durable_side_by_side_on_both_nodes() {
+    const FILES: usize = 6;
+    let pair = Pair::paired(Plan::Repair);
+    let files: Vec<File> =
+        (0..FILES).map(|number| File::create(pair.at(&format!("{number}"))).unwrap()).collect();
+    files.iter().for_each(|file| file.write_all_at(b"content", 0).unwrap());
+    for node in [&pair.a, &pair.b] {
+        fs::write(node.crash_file(), format!("gather-sync {FILES}")).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| file.sync_all().unwrap());
+        }
+    });
+    for node in [&pair.a, &pair.b] {
+        fs::remove_file(node.crash_file()).unwrap();
+        assert_eq!(node.log().matches("gathered").count(), FILES, "{}", node.name);
+    }
+    pair.assert_equal();
+}
+
 #[test]
 fn no_attribute_is_asked_for_before_each_write() {
     let pair = Pair::paired_watching_requests();

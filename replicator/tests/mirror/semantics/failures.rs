@@ -142,3 +142,81 @@ fn what_fails_here_only_is_answered_once_the_other_node_cannot_serve_it() {
     drop(pair);
     drop(disk);
 }
+
+/// A filesystem whose disk is served by a process that can be stopped.
+struct Disk {
+    server: Pair,
+    stopped: bool,
+}
+
+impl Disk {
+    fn on(directory: &Path) -> Self {
+        let mut server = Pair::paired(Plan::Repair);
+        // What is stopped for a while has lost its session.
+        server.leave(1);
+        server.a.settle(7);
+        let image = server.at("image");
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let script = "mkfs.ext4 -qF \"$0\" && mount -o loop \"$0\" \"$1\"";
+        let made = Command::new("sh").args(["-c", script]).arg(&image).arg(directory).status().unwrap();
+        assert!(made.success());
+        Self { server, stopped: false }
+    }
+
+    fn signal(&mut self, signal: rustix::process::Signal) {
+        self.stopped = signal == rustix::process::Signal::STOP;
+        let pid = rustix::process::Pid::from_raw(self.server.a.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Nothing that comes from it is remembered: the next one to read waits for it.
+    fn forget(&self, files: &[&Path]) {
+        let image = self.server.at("image");
+        for path in files.iter().copied().chain([image.as_path()]) {
+            let file = fs::File::open(path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.stopped {
+            self.signal(rustix::process::Signal::CONT);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_noticed_by_who_only_reads() {
+    let mut pair = Pair::unstarted();
+    let mut disk = Disk::on(&pair.a.data);
+    pair.a.local_timeout_ms = 1500;
+    pair.start();
+    pair.session(1, Plan::Repair);
+    pair.a.mount();
+    fs::write(pair.at("file"), vec![7; 1 << 20]).unwrap();
+    let (file, below) = (pair.at("file"), pair.a.below().join("file"));
+    let open = fs::File::open(&file).unwrap();
+    disk.forget(&[&file, &below]);
+    disk.signal(rustix::process::Signal::STOP);
+    let reader = std::thread::spawn(move || {
+        let mut found = vec![0; 1 << 20];
+        std::os::unix::fs::FileExt::read_exact_at(&open, &mut found, 0).unwrap();
+        found
+    });
+    let reason = pair.a.expect("DiskFailed", |report| match report {
+        Report::DiskFailed(reason) => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.contains("has not ended for"), "{reason}");
+    assert!(!reader.is_finished(), "it hangs");
+    disk.signal(rustix::process::Signal::CONT);
+    assert!(reader.join().unwrap() == vec![7; 1 << 20]);
+    // It is taken off before the process that serves it ends.
+    pair.a.kill();
+    for _ in 0..2 {
+        let _gone = Command::new("umount").arg("-l").arg(&pair.a.data).status();
+    }
+}
