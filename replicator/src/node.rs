@@ -2,7 +2,7 @@
 //! the id of the object.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use safe_replication::object::{Kind, Object};
 use safe_replication::op::{Number, ObjectId, Timestamp};
+use safe_replication::short::Short;
 
 use crate::backing::{Backing, Found, Root};
 use crate::carry::Objects;
@@ -38,33 +39,67 @@ pub struct Node {
     stamp: Mutex<Option<Box<(Number, Timestamp)>>>,
 }
 
+/// There are as many nodes as the kernel remembers names, so each byte here is a megabyte in a large tree.
 #[derive(Debug, Default)]
 struct State {
     /// How many times the kernel was told of it.
     lookups: u64,
-    /// Names under which it was found or made; the last one is the newest. There are as many nodes as the kernel
-    /// remembers names, so each byte here is a megabyte in a large tree.
+    /// A name under which it was found or made: the newest one.
+    newest: Option<Place>,
+    /// Where it stands among the handles that outlive this process.
+    place: Option<u32>,
+    /// It was known before this process: the application may have it open more often.
+    inherited: bool,
+    /// Of what few have.
+    rest: Option<Box<Rest>>,
+}
+
+/// What only those have that were opened, or have several names.
+#[derive(Debug, Default)]
+struct Rest {
+    /// Other names, the last one is the newest.
     places: Vec<Place>,
     /// Keeps it alive after its last name is gone.
     pin: Option<Arc<OwnedFd>>,
     /// A descriptor for reading and writing that somebody has open.
     file: Weak<OwnedFd>,
-    /// Where it stands among the handles that outlive this process.
-    place: Option<u32>,
     /// How many times the application has it open, as far as this process knows.
     opens: u32,
     /// How many of these are for writing.
     writers: u32,
-    /// It was known before this process: the application may have it open more often.
-    inherited: bool,
+}
+
+impl State {
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    fn pin(&self) -> Option<&Arc<OwnedFd>> {
+        self.rest.as_ref()?.pin.as_ref()
+    }
+
+    fn file(&self) -> Option<Arc<OwnedFd>> {
+        self.rest.as_ref()?.file.upgrade()
+    }
+
+    fn opens(&self) -> u32 {
+        self.rest.as_ref().map_or(0, |rest| rest.opens)
+    }
+
+    /// Newest first.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let others = self.rest.iter().flat_map(|rest| rest.places.iter().rev());
+        self.newest.iter().chain(others)
+    }
 }
 
 /// Bits of a binding below the serial of its session.
 pub const DEPARTURES: u32 = 20;
+
 #[derive(Debug)]
 struct Place {
     parent: ObjectId,
-    name: Box<[u8]>,
+    name: Short,
 }
 
 impl Place {
@@ -102,33 +137,36 @@ impl Node {
     #[must_use]
     pub fn places(&self) -> Vec<(ObjectId, Bytes)> {
         let copy = |place: &Place| (place.parent, Bytes::copy_from_slice(&place.name));
-        self.state.lock().places.iter().rev().map(copy).collect()
+        self.state.lock().places().map(copy).collect()
     }
 
     /// A descriptor for reading and writing exists as long as its owner keeps it.
     pub fn lend(&self, file: &Arc<OwnedFd>) {
-        self.state.lock().file = Arc::downgrade(file);
+        self.state.lock().rest().file = Arc::downgrade(file);
     }
 
     /// The application opened it.
     pub fn opened(&self, writes: bool) {
         let mut state = self.state.lock();
-        state.opens += 1;
-        state.writers += u32::from(writes);
+        let rest = state.rest();
+        rest.opens += 1;
+        rest.writers += u32::from(writes);
     }
 
     /// The application closed it.
     pub fn closed(&self, writes: bool) {
         let mut state = self.state.lock();
-        state.opens = state.opens.saturating_sub(1);
-        state.writers = state.writers.saturating_sub(writes.into());
+        let rest = state.rest();
+        rest.opens = rest.opens.saturating_sub(1);
+        rest.writers = rest.writers.saturating_sub(writes.into());
     }
 
     /// The application may be writing it: has it open for that, or had when this process began.
     #[must_use]
     pub fn may_be_written(&self) -> bool {
         let state = self.state.lock();
-        self.object.kind == Kind::File && (state.writers > 0 || state.inherited)
+        let writers = state.rest.as_ref().map_or(0, |rest| rest.writers);
+        self.object.kind == Kind::File && (writers > 0 || state.inherited)
     }
 
     /// The modification time that its last operation gave it, or `found` if there was none. While content is being
@@ -147,26 +185,67 @@ impl Node {
     }
 
     fn is_at(&self, place: (ObjectId, &Bytes)) -> bool {
-        self.state.lock().places.iter().any(|seen| seen.is(place))
+        self.state.lock().places().any(|seen| seen.is(place))
     }
 
     fn moved(&self, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>) {
         let mut state = self.state.lock();
-        state.places.retain(|seen| ![from, to].into_iter().flatten().any(|place| seen.is(place)));
-        if let Some((parent, name)) = to {
-            if state.places.len() >= PLACES {
-                state.places.remove(0);
+        let gone = |seen: &Place| [from, to].into_iter().flatten().any(|place| seen.is(place));
+        state.newest.take_if(|seen| gone(seen));
+        if let Some(rest) = &mut state.rest {
+            rest.places.retain(|seen| !gone(seen));
+        }
+        let Some((parent, name)) = to else {
+            if state.newest.is_none() {
+                state.newest = state.rest.as_mut().and_then(|rest| rest.places.pop());
             }
-            state.places.reserve_exact(1);
-            state.places.push(Place { parent, name: name.as_ref().into() });
+            return;
+        };
+        let newest = Place { parent, name: name.as_ref().into() };
+        if let Some(before) = state.newest.replace(newest) {
+            let places = &mut state.rest().places;
+            if places.len() >= PLACES - 1 {
+                places.remove(0);
+            }
+            places.push(before);
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Tables {
-    by_id: HashMap<ObjectId, Arc<Node>>,
+    by_id: HashSet<Numbered>,
     by_object: HashSet<Named>,
+}
+
+/// A node, found by its number.
+#[derive(Debug)]
+struct Numbered(Arc<Node>);
+
+impl Borrow<ObjectId> for Numbered {
+    fn borrow(&self) -> &ObjectId {
+        &self.0.id
+    }
+}
+
+impl Hash for Numbered {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for Numbered {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Numbered {}
+
+impl Tables {
+    fn numbered(&self, id: ObjectId) -> Option<Arc<Node>> {
+        self.by_id.get(&id).map(|numbered| Arc::clone(&numbered.0))
+    }
 }
 
 /// A node, found by its object.
@@ -213,7 +292,7 @@ impl Nodes {
         let mut tables = Tables::default();
         for root in backing.roots.iter() {
             let node = Node::new(ObjectId::root(root.index.into()), root.object.clone(), false);
-            tables.by_id.insert(node.id, Arc::clone(&node));
+            tables.by_id.insert(Numbered(Arc::clone(&node)));
             tables.by_object.insert(Named(node));
         }
         Self {
@@ -242,14 +321,16 @@ impl Nodes {
                 continue;
             }
             let id = ObjectId(entry.id);
-            let node = tables.by_id.get(&id).cloned();
+            let node = tables.numbered(id);
             let node = node.unwrap_or_else(|| Node::new(id, entry.object.clone(), entry.excluded));
             {
                 let mut state = node.state.lock();
                 (state.lookups, state.place, state.inherited) = (entry.told, Some(entry.place), true);
-                state.pin = files.get(&entry.id).cloned();
+                if let Some(file) = files.get(&entry.id) {
+                    state.rest().pin = Some(Arc::clone(file));
+                }
             }
-            tables.by_id.insert(id, Arc::clone(&node));
+            tables.by_id.replace(Numbered(Arc::clone(&node)));
             tables.by_object.replace(Named(Arc::clone(&node)));
             inherited.push(node);
         }
@@ -273,7 +354,7 @@ impl Nodes {
     /// # Errors
     /// `ESTALE`: there is none.
     pub fn get(&self, id: ObjectId) -> Result<Arc<Node>, Errno> {
-        self.tables.lock().by_id.get(&id).cloned().ok_or(Errno::STALE)
+        self.tables.lock().numbered(id).ok_or(Errno::STALE)
     }
 
     /// The node of an object, if it is in use.
@@ -289,7 +370,7 @@ impl Nodes {
         let known = tables.by_object.get(&object).map(|named| Arc::clone(&named.0));
         let node = known.unwrap_or_else(|| {
             let node = Node::new(self.fresh_id(), object, excluded);
-            tables.by_id.insert(node.id, Arc::clone(&node));
+            tables.by_id.insert(Numbered(Arc::clone(&node)));
             tables.by_object.insert(Named(Arc::clone(&node)));
             node
         });
@@ -379,10 +460,10 @@ impl Nodes {
     /// Forgets everything but the roots: the mounts are gone, or the session is.
     pub fn clear(&self) {
         let mut tables = self.tables.lock();
-        tables.by_id.retain(|id, _| id.0 < FIRST);
+        tables.by_id.retain(|numbered| numbered.0.id.0 < FIRST);
         tables.by_object.retain(|named| named.0.id.0 < FIRST);
         for root in self.backing.roots.iter() {
-            if let Some(node) = tables.by_id.get(&ObjectId::root(root.index.into())) {
+            if let Some(node) = tables.numbered(ObjectId::root(root.index.into())) {
                 *node.stamp.lock() = Default::default();
             }
         }
@@ -453,13 +534,13 @@ impl Nodes {
     /// # Errors
     /// As open(2).
     pub fn open(&self, node: &Node, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let pin = node.state.lock().pin.clone();
+        let pin = node.state.lock().pin().cloned();
         match pin {
             Some(pin) if flags.contains(OFlags::PATH) => rustix::io::fcntl_dupfd_cloexec(&*pin, 0),
             Some(pin) => rustix::fs::open(magic_path(pin.as_fd()), flags | OFlags::CLOEXEC, Mode::empty()),
             None => match self.root_of(node).open(&node.object, flags) {
                 // It was pinned and unlinked in between.
-                Err(Errno::STALE) if node.state.lock().pin.is_some() => self.open(node, flags),
+                Err(Errno::STALE) if node.state.lock().pin().is_some() => self.open(node, flags),
                 other => other,
             },
         }
@@ -470,7 +551,7 @@ impl Nodes {
     /// # Errors
     /// `ESTALE` if it is gone.
     pub fn open_path(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(pin) = &node.state.lock().pin {
+        if let Some(pin) = node.state.lock().pin() {
             return Ok(Arc::clone(pin));
         }
         self.open(node, OFlags::PATH | OFlags::NOFOLLOW).map(Arc::new)
@@ -484,7 +565,7 @@ impl Nodes {
         if node.object.kind != Kind::File {
             return Err(Errno::INVAL);
         }
-        if let Some(file) = node.state.lock().file.upgrade() {
+        if let Some(file) = node.state.lock().file() {
             return Ok(file);
         }
         let file = Arc::new(self.open(node, OFlags::RDWR)?);
@@ -522,13 +603,13 @@ impl Objects for Nodes {
 
     fn pin(&self, id: ObjectId) -> Result<(), Errno> {
         let node = self.get(id)?;
-        if node.state.lock().pin.is_none() {
+        if node.state.lock().pin().is_none() {
             let path = Arc::new(self.open(&node, OFlags::PATH | OFlags::NOFOLLOW)?);
-            node.state.lock().pin = Some(path);
+            node.state.lock().rest().pin = Some(path);
         }
         let (pin, in_use) = {
             let state = node.state.lock();
-            (state.pin.clone(), state.lookups > 0 && (state.opens > 0 || state.inherited))
+            (state.pin().cloned(), state.lookups > 0 && (state.opens() > 0 || state.inherited))
         };
         if in_use
             && node.object.kind == Kind::File
@@ -569,7 +650,7 @@ impl Objects for Nodes {
         let nameless = place.1.is_empty();
         let excluded = if nameless { parent.excluded } else { self.is_excluded(&parent, place.1) };
         let mut tables = self.tables.lock();
-        if let Some(other) = tables.by_id.get(&id).cloned() {
+        if let Some(other) = tables.numbered(id) {
             if other.object == found.object {
                 // Named twice by two threads of the primary.
                 return Ok(());
@@ -581,11 +662,11 @@ impl Objects for Nodes {
         }
         let node = Node::new(id, found.object.clone(), excluded);
         if nameless {
-            node.state.lock().pin = Some(Arc::new(found.path));
+            node.state.lock().rest().pin = Some(Arc::new(found.path));
         } else {
             node.moved(None, Some(place));
         }
-        tables.by_id.insert(id, Arc::clone(&node));
+        tables.by_id.replace(Numbered(Arc::clone(&node)));
         // A second name of an object that already has an id, or one that was removed and whose handle came back: the
         // newest one is found.
         tables.by_object.replace(Named(Arc::clone(&node)));
@@ -600,7 +681,7 @@ impl Objects for Nodes {
     fn unbound(&self, id: ObjectId) {
         let mut tables = self.tables.lock();
         if id.0 >= FIRST
-            && let Some(node) = tables.by_id.remove(&id)
+            && let Some(Numbered(node)) = tables.by_id.take(&id)
             && tables.by_object.get(&node.object).is_some_and(|other| other.0.id == id)
         {
             tables.by_object.remove(&node.object);

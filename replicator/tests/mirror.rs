@@ -30,6 +30,8 @@ mod epochs;
 mod everyday;
 #[path = "mirror/fence.rs"]
 mod fence;
+#[path = "mirror/memory.rs"]
+mod memory;
 #[path = "mirror/model.rs"]
 mod model;
 #[path = "mirror/node.rs"]

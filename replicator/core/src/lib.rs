@@ -1,7 +1,7 @@
 //! The pure parts of file replication: no clock, no input or output.
 //!
 //! Reading order: [`op`], [`key`], [`order`] how operations travel; [`object`], [`extent`], [`dirty`] what differs
-//! between two copies; [`record`] how that is written down; [`tree`], [`diff`] how two trees are compared.
+//! between two copies; [`record`] how that is written down; [`short`] few bytes in place; [`tree`], [`diff`] how two trees are compared.
 
 pub mod diff;
 pub mod dirty;
@@ -11,4 +11,5 @@ pub mod object;
 pub mod op;
 pub mod order;
 pub mod record;
+pub mod short;
 pub mod tree;

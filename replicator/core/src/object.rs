@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::short::Short;
+
 /// Longest file handle that is accepted, in bytes: the kernel's limit plus its four bytes of type.
 pub const HANDLE_LIMIT: usize = 132;
 
@@ -69,7 +71,7 @@ pub struct Object {
     /// Type.
     pub kind: Kind,
     /// File handle, at most [`HANDLE_LIMIT`] bytes.
-    pub handle: Box<[u8]>,
+    pub handle: Short,
 }
 
 impl Object {

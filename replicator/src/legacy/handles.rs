@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn object(number: u64) -> Object {
-        Object { root: 3, kind: Kind::Directory, handle: number.to_le_bytes().into() }
+        Object::new(3, Kind::Directory, &number.to_le_bytes())
     }
 
     #[test]

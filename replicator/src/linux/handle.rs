@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use safe_replication::object::HANDLE_LIMIT;
+use safe_replication::short::Short;
 
 const TYPE: usize = 4;
 const MOST: usize = HANDLE_LIMIT - TYPE;
@@ -24,7 +25,7 @@ struct Raw {
 /// # Errors
 /// `EOPNOTSUPP`: the filesystem has no handles.
 #[expect(unsafe_code, reason = "rustix has no name_to_handle_at")]
-pub fn handle_of(file: BorrowedFd<'_>) -> io::Result<Box<[u8]>> {
+pub fn handle_of(file: BorrowedFd<'_>) -> io::Result<Short> {
     let mut raw = Raw { bytes: u32::try_from(MOST).unwrap_or(128), kind: 0, handle: [0; MOST] };
     let mut mount: libc::c_int = 0;
     // SAFETY: `raw` has the layout of struct file_handle followed by the number of bytes it says; the empty name with
