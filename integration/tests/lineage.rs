@@ -239,3 +239,19 @@ fn s19_an_application_that_is_enabled_at_boot_is_warned_of() -> Result<()> {
     })?;
     c.finish()
 }
+
+/// Somebody looks at the copy that follows, and stays in it: the node takes over all the same.
+#[test]
+fn s1_who_reads_below_the_cover_does_not_keep_it_from_taking_over() -> Result<()> {
+    let c = pair("s1-reader")?;
+    let (n1, n2) = (c.node(0), c.node(1));
+    n2.shell("cd /srv/data/m; setsid sleep 1000 <one >/dev/null 2>&1 &")?;
+    n1.kill_host()?;
+    c.wait_state("m", "n2", State::Alone)?;
+    n2.shell("echo two >/srv/data/m/two")?;
+    assert!(!n2.running("sleep")?.is_empty(), "who reads is left in peace");
+    n1.restart_host()?;
+    c.wait_pair("m", "n2")?;
+    tree::assert_equal(&c, PATH)?;
+    c.finish()
+}

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use safe_proto::replication::Directory;
 use safe_replication::object::{Kind, Object};
 
@@ -113,7 +113,10 @@ pub fn must_be_free(backing: &Backing) -> Result<(), String> {
         }
     }
     let paths: Arc<[&Path]> = backing.roots.iter().map(|root| root.path.as_path()).collect();
-    match user(&paths) {
+    // Who reads through the cover of a directory that is not served changes nothing, and keeps nobody from serving it.
+    let covers = mounts.iter().filter(|line| line.read_only && paths.contains(&line.point.as_path()));
+    let covers: Vec<u64> = covers.map(|line| line.id).collect();
+    match user(&paths, &covers) {
         Some((pid, name, path)) => {
             Err(format!("process {pid} ({name}) uses {}; end it first", path.display()))
         }
@@ -122,7 +125,7 @@ pub fn must_be_free(backing: &Backing) -> Result<(), String> {
 }
 
 /// The first process found that has anything below the paths open, mapped or as its directory.
-fn user(paths: &[&Path]) -> Option<(u32, String, PathBuf)> {
+fn user(paths: &[&Path], covers: &[u64]) -> Option<(u32, String, PathBuf)> {
     let own = std::process::id();
     for entry in std::fs::read_dir("/proc").ok()?.flatten().take(PROCESSES) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -131,7 +134,7 @@ fn user(paths: &[&Path]) -> Option<(u32, String, PathBuf)> {
         if pid == own {
             continue;
         }
-        if let Some(path) = used_by(pid, paths) {
+        if let Some(path) = used_by(pid, paths, covers) {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             return Some((pid, name.trim().to_owned(), path));
         }
@@ -139,18 +142,22 @@ fn user(paths: &[&Path]) -> Option<(u32, String, PathBuf)> {
     None
 }
 
-fn used_by(pid: u32, paths: &[&Path]) -> Option<PathBuf> {
+fn used_by(pid: u32, paths: &[&Path], covers: &[u64]) -> Option<PathBuf> {
     let below = |path: PathBuf| paths.iter().any(|root| path.starts_with(root)).then_some(path);
     for link in ["cwd", "root"] {
-        let target = std::fs::read_link(format!("/proc/{pid}/{link}")).ok();
+        let link = format!("/proc/{pid}/{link}");
         // A root that is "/" is everybody's.
-        if let Some(found) = target.and_then(below) {
+        if let Some(found) = std::fs::read_link(&link).ok().and_then(below)
+            && !stands_on(&link, covers)
+        {
             return Some(found);
         }
     }
     if let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) {
         for descriptor in descriptors.flatten().take(DESCRIPTORS) {
-            if let Some(found) = std::fs::read_link(descriptor.path()).ok().and_then(below) {
+            if let Some(found) = std::fs::read_link(descriptor.path()).ok().and_then(below)
+                && !stands_on(descriptor.path(), covers)
+            {
                 return Some(found);
             }
         }
@@ -159,6 +166,15 @@ fn used_by(pid: u32, paths: &[&Path]) -> Option<PathBuf> {
     maps.lines()
         .filter_map(|line| line.split_once('/'))
         .find_map(|(_, path)| below(PathBuf::from(format!("/{path}"))))
+}
+
+/// What this link of /proc leads to was reached through one of these mounts.
+fn stands_on(link: impl rustix::path::Arg, mounts: &[u64]) -> bool {
+    if mounts.is_empty() {
+        return false;
+    }
+    let stat = rustix::fs::statx(rustix::fs::CWD, link, AtFlags::empty(), StatxFlags::MNT_ID);
+    stat.is_ok_and(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 && mounts.contains(&stat.stx_mnt_id))
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub const TYPE: &str = "fuse.safed";
 /// One line of /proc/self/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountLine {
+    /// Number of the mount.
+    pub id: u64,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
     /// Where it is mounted.
     pub point: PathBuf,
     /// Filesystem type.
@@ -39,11 +43,15 @@ pub fn mounts() -> std::io::Result<Vec<MountLine>> {
 
 fn parse(line: &str) -> Option<MountLine> {
     let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(2);
-    let (_, minor) = left.next()?.split_once(':')?;
+    let mut left = left.split(' ');
+    let id = left.next()?.parse().ok()?;
+    let (_, minor) = left.nth(1)?.split_once(':')?;
     let point = left.nth(1)?;
+    let read_only = left.next()?.split(',').any(|option| option == "ro");
     let mut right = right.split(' ');
     Some(MountLine {
+        id,
+        read_only,
         point: PathBuf::from(unescape(point)),
         kind: right.next()?.to_owned(),
         source: unescape(right.next()?),
