@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help demo test lint proof campaign test-vm smoke-vm bench tools system build vm
+.PHONY: help demo test lint proof fuzz campaign test-vm smoke-vm bench tools system build vm
 
 help:
 	@echo 'make demo    two hosts on this machine, a cluster, a failover, live (root, /dev/fuse)'
 	@echo 'make test    lints and all tests, under 20 minutes (root, /dev/fuse)'
 	@echo 'make lint    format, clippy, docs, protos, licences'
 	@echo 'make proof   the longer tests, up to 80 minutes'
+	@echo 'make fuzz    hostile input for the stream and the files of the replicator, guided by coverage (SECONDS_EACH=60)'
 	@echo 'make campaign faults by seed on two hosts (MINUTES=10, SEED=1); a short one is part of test'
 	@echo 'make test-vm two virtual machines lose their power, over and over (part of proof); make smoke-vm: once'
 	@echo 'make bench   the mirrored directory beside a plain one, bare FUSE, GlusterFS and rsync (BENCH="--help")'
@@ -45,6 +46,17 @@ test: lint build
 proof: tools build
 	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only -E 'not binary(power_loss)'
 	$(MAKE) test-vm
+
+# On a stable compiler; sanitizers need another one.
+SECONDS_EACH ?= 60
+
+fuzz: tools
+	@.ci/tools fuzz
+	cd replicator/fuzz && for target in frames journal epoch; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . --sanitizer none --features libfuzzer $$target \
+			$(CURDIR)/target/fuzz/$$target corpus/$$target -- -max_total_time=$(SECONDS_EACH) -max_len=4096 -rss_limit_mb=1024 \
+			-print_final_stats=1 || exit 1; \
+	done
 
 MINUTES ?= 10
 

@@ -40,7 +40,7 @@ const RESERVE: u64 = 4096;
 const GRAIN: u64 = 64 * 1024;
 
 /// The epoch that its records name: no segment has this number.
-const WRITTEN: u64 = u64::from_le_bytes(*b"journal\xff");
+pub const EPOCH: u64 = u64::from_le_bytes(*b"journal\xff");
 
 /// What a journal belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,14 +131,7 @@ impl Journal {
             return Err(lost("is longer than any journal"));
         }
         file.read_to_end(&mut bytes).map_err(io)?;
-        let header = Header::decode(&bytes).ok_or_else(|| lost("has no valid header"))?;
-        if header.binding.lineage != binding.lineage {
-            return Err(lost("belongs to another lineage"));
-        }
-        if header.binding.boot != binding.boot {
-            return Err(lost("was written before the machine was restarted"));
-        }
-        let (recorded, end, torn) = read(&bytes).ok_or_else(|| lost("is damaged"))?;
+        let (recorded, end, torn) = parse(&bytes, binding).map_err(lost)?;
         if torn > 0 {
             file.write_all_at(&vec![0; torn], end).map_err(io)?;
         }
@@ -165,22 +158,14 @@ impl Journal {
             return Err(lost("is longer than any journal"));
         }
         let bytes = fs::read(&path).map_err(io)?;
-        let header = Header::decode(&bytes).ok_or_else(|| lost("has no valid header"))?;
-        if header.binding.lineage != lineage {
-            return Err(lost("belongs to another lineage"));
-        }
-        let (recorded, end) = prefix(&bytes).ok_or_else(|| lost("is damaged"))?;
-        let durable = usize::try_from(end).ok().and_then(|end| claimed(&bytes, end, WRITTEN));
-        if durable > Some(end) {
-            return Err(lost("is damaged"));
-        }
+        let recorded = parse_left(&bytes, lineage).map_err(lost)?;
         let mut set = DirtySet::new();
         set.merge(&recorded);
         Ok(set)
     }
 
     fn context(&self) -> Context {
-        Context { epoch: WRITTEN, session: (self.durable.load(Ordering::Acquire), 0) }
+        Context { epoch: EPOCH, session: (self.durable.load(Ordering::Acquire), 0) }
     }
 
     /// What it is bound to.
@@ -425,6 +410,42 @@ fn allocate(path: &Path, size: u64) -> io::Result<File> {
         return Err(error.into());
     }
     Ok(file)
+}
+
+/// The first page of a journal that is bound to this.
+#[must_use]
+pub fn page(binding: Binding) -> Vec<u8> {
+    Header { binding }.encode()
+}
+
+/// What a journal says that was written under this boot, where its records end, and how many bytes of a record that was
+/// not written to its end follow.
+///
+/// # Errors
+/// It belongs to something else, or it is damaged.
+pub fn parse(bytes: &[u8], binding: Binding) -> Result<(DirtySet, u64, usize), &'static str> {
+    let header = Header::decode(bytes).ok_or("has no valid header")?;
+    if header.binding.lineage != binding.lineage {
+        return Err("belongs to another lineage");
+    }
+    if header.binding.boot != binding.boot {
+        return Err("was written before the machine was restarted");
+    }
+    read(bytes).ok_or("is damaged")
+}
+
+/// What a journal says of which only what was durable is sure to be there.
+///
+/// # Errors
+/// It belongs to something else, or something that was durable is damaged.
+pub fn parse_left(bytes: &[u8], lineage: u128) -> Result<DirtySet, &'static str> {
+    let header = Header::decode(bytes).ok_or("has no valid header")?;
+    if header.binding.lineage != lineage {
+        return Err("belongs to another lineage");
+    }
+    let (recorded, end) = prefix(bytes).ok_or("is damaged")?;
+    let durable = usize::try_from(end).ok().and_then(|end| claimed(bytes, end, EPOCH));
+    if durable > Some(end) { Err("is damaged") } else { Ok(recorded) }
 }
 
 /// All records up to the first place that holds none: what they say, and where they end.
