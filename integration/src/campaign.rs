@@ -17,11 +17,10 @@ use crate::node::Node;
 use crate::status::{Phase, State};
 use crate::{clock, tree};
 
-mod chance;
 mod fault;
 pub mod history;
 
-use chance::Chance;
+use crate::chance::Chance;
 use fault::{Fault, Place};
 
 /// Number of the witness on the production network, and of the clients' host.

@@ -18,6 +18,8 @@
 
 pub mod bench;
 pub mod campaign;
+pub mod chance;
+pub mod chores;
 pub mod clock;
 pub mod cluster;
 pub mod demo;

@@ -72,7 +72,22 @@ fn times(line: &str, one: &Path, other: &Path) -> String {
             |it| format!("{} {}.{:09}", it.size(), it.mtime(), it.mtime_nsec()),
         )
     };
-    format!("{} / {}", look(one), look(other))
+    format!("{} / {}{}", look(one), look(other), content(&one.join(name), &other.join(name)))
+}
+
+/// Where the content of two files differs, and what is there.
+fn content(one: &Path, other: &Path) -> String {
+    let (Ok(one), Ok(other)) = (std::fs::read(one), std::fs::read(other)) else { return String::new() };
+    let differs = |at: &usize| one.get(*at) != other.get(*at);
+    let longest = one.len().max(other.len());
+    let (Some(from), Some(to)) = ((0..longest).find(differs), (0..longest).rev().find(differs)) else {
+        return ", equal by now".to_owned();
+    };
+    let show = |file: &[u8]| {
+        let part = file.get(from..(to + 1).min(from + 120).min(file.len())).unwrap_or_default();
+        String::from_utf8_lossy(part).into_owned()
+    };
+    format!(", bytes {from} to {to}: {:?} / {:?}", show(&one), show(&other))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::chance::Chance;
+use crate::chance::Chance;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::lan::{DEFAULT, LANS, Lan};
