@@ -304,7 +304,12 @@ impl Epochs {
     pub fn meet(&self, closed: u64) -> bool {
         let mut inner = self.inner.lock();
         let agrees = inner.closed.abs_diff(closed) <= 1;
-        inner.epoch = inner.epoch.max(inner.closed + 1).max(closed + 1);
+        // Numbers that this node alone gave are given again: what a node knows to be closed may be old by one epoch, and
+        // must not be taken for a copy of another time because of a leap.
+        inner.epoch = inner.closed.max(closed) + 1;
+        if agrees {
+            inner.closed = inner.closed.max(closed);
+        }
         (inner.paired, inner.synced) = (true, 0);
         if let Some(current) = &inner.current {
             current.paired.store(true, Ordering::Release);

@@ -151,7 +151,7 @@ fn turn(inner: &mut Inner, seeds: &[Change]) -> io::Result<bool> {
     if unused(inner).is_none() {
         return Ok(false);
     }
-    inner.epoch = inner.epoch.max(before.epoch) + 1;
+    inner.epoch += 1;
     let segment = begin(inner, &DirtySet::new())?;
     if !seeds.is_empty() {
         segment.seed(seeds);

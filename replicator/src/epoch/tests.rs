@@ -81,7 +81,9 @@ fn an_epoch_is_closed_only_when_its_operations_were_carried_out() {
     epochs.sweep();
     assert!(recall(place.path(), 9).is_some_and(|known| known.set.len() == 1));
     assert_eq!(epochs.closed(), again.epoch);
-    assert!(epochs.meet(again.epoch + 1) && !epochs.meet(again.epoch + 2));
+    assert!(!epochs.meet(again.epoch + 2), "it is of another time, and stays so");
+    assert!(!epochs.meet(again.epoch + 2));
+    assert!(epochs.meet(again.epoch + 1));
 }
 
 #[test]

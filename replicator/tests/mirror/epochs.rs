@@ -341,6 +341,38 @@ fn a_copy_of_another_time_is_compared_as_a_whole() {
     assert!(rig.pair.a.log().contains("of another time"));
 }
 
+/// The secondary is killed; alone the primary closes several epochs, then the other one is brought in step with what
+/// changed.
+fn alone_for_some_epochs(rig: &mut Rig, session: u64) {
+    let closed = |rig: &Rig| rig.pair.a.log().matches("an epoch is durable here").count();
+    rig.pair.b.kill();
+    lost(&mut rig.pair.a);
+    rig.pair.a.settle(LINEAGE);
+    for round in 0..3 {
+        let before = closed(rig);
+        fs::write(rig.pair.a.data.join("alone"), format!("{session} {round}")).unwrap();
+        until("an epoch is closed alone", || closed(rig) > before);
+    }
+    rig.pair.b.start();
+    rig.pair.b.examine(&[LINEAGE]);
+    crate::campaign::repair(&mut rig.pair, session, Plan::Delta);
+}
+
+#[test]
+fn a_node_that_was_away_for_many_epochs_is_of_no_other_time() {
+    let mut rig = Rig::new();
+    rig.settle();
+    for session in 2..4 {
+        alone_for_some_epochs(&mut rig, session);
+        let theirs = |rig: &Rig| rig.pair.b.log().matches("that an epoch is durable").count();
+        let before = theirs(&rig);
+        fs::write(rig.pair.a.data.join("paired"), session.to_string()).unwrap();
+        until("an epoch is closed by both", || theirs(&rig) > before);
+    }
+    assert_equal(&rig.pair.a.below(), &rig.pair.b.data);
+    assert!(!rig.pair.a.log().contains("of another time"), "{}", rig.pair.a.log());
+}
+
 #[test]
 fn the_first_error_of_a_sync_of_everything_is_reported_and_not_tried_again() {
     for primary in [true, false] {
