@@ -14,6 +14,8 @@
 mod agentless;
 #[path = "mirror/alone.rs"]
 mod alone;
+#[path = "mirror/appends.rs"]
+mod appends;
 #[path = "mirror/campaign.rs"]
 mod campaign;
 #[path = "mirror/catch_up.rs"]
