@@ -106,6 +106,10 @@ impl Fake {
                 state.settled = None;
                 Vec::new()
             }
+            Command::Archive(id) => {
+                let (lineage, kept, text) = (Some(id), true, "nothing to keep".to_owned());
+                vec![Report::Archived(safe_proto::replication::Archived { lineage, kept, text })]
+            }
             Command::ClearJournal(_) => vec![Report::Cleared(safe_proto::replication::Cleared {})],
             Command::Unmount(_) => {
                 state.mounted = false;

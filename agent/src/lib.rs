@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod conflicts;
 pub mod cover;
 pub mod events;
 pub mod execute;

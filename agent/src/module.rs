@@ -219,6 +219,8 @@ impl Module {
             interval_ms: millis(spec.heartbeat.interval),
             virtual_addresses: spec.address.iter().map(|address| address.ip.to_string()).collect(),
             module_dir: self.paths.spec().display().to_string(),
+            archive_dir: self.paths.conflicts().display().to_string(),
+            archive_limit: spec.split_brain.archive_limit,
         }
     }
 

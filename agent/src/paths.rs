@@ -148,6 +148,12 @@ impl ModulePaths {
         self.lib.join("journal")
     }
 
+    /// What this node's copy alone held when the other node's took its place.
+    #[must_use]
+    pub fn conflicts(&self) -> PathBuf {
+        self.lib.join("conflicts")
+    }
+
     /// The last comparison of the copies that this node made.
     #[must_use]
     pub fn verification(&self) -> PathBuf {

@@ -355,6 +355,7 @@ impl Keeper {
             | ReplicatorCommand::Settle(_)
             | ReplicatorCommand::Unsettle
             | ReplicatorCommand::ClearJournal
+            | ReplicatorCommand::Archive(_)
             | ReplicatorCommand::Verify { .. }
             | ReplicatorCommand::Uncover
             | ReplicatorCommand::Stop
@@ -396,6 +397,7 @@ impl Keeper {
             | ReplicatorCommand::Turn(..)
             | ReplicatorCommand::Mount
             | ReplicatorCommand::Settle(_)
+            | ReplicatorCommand::Archive(_)
             | ReplicatorCommand::ClearJournal
             | ReplicatorCommand::Kill => ReplicatorEvent::Died,
         };

@@ -26,6 +26,7 @@ use crate::witness::Witness;
 mod access;
 mod caller;
 mod cluster_service;
+mod conflicts;
 mod control;
 mod install;
 mod module_service;

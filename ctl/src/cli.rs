@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
 use crate::command::{
-    cluster, control, data, events, explain, help, log, module, rules, simulate, status, verify, wait,
-    witness,
+    cluster, conflicts, control, data, events, explain, help, log, module, rules, simulate, status, verify,
+    wait, witness,
 };
 
 /// The command line of safed: high availability for ordinary applications on two servers.
@@ -135,6 +135,9 @@ pub(crate) enum Command {
     Prim(control::PrimArgs),
     /// Start a module as secondary on a node
     Second(control::SecondArgs),
+    /// What a copy alone held when the other one took its place: list, show, restore, discard
+    #[command(subcommand)]
+    Conflicts(conflicts::ConflictsCommand),
     /// State of modules on all their nodes
     Status(status::StatusArgs),
     /// What was decided on this node, and why

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 
 pub(crate) mod cluster;
+pub(crate) mod conflicts;
 pub(crate) mod control;
 pub(crate) mod data;
 pub(crate) mod events;
@@ -36,6 +37,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Verify(args) => verify::run(context, args).await,
         Command::Prim(args) => control::prim(context, args).await,
         Command::Second(args) => control::second(context, args).await,
+        Command::Conflicts(command) => conflicts::run(context, command).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,

@@ -317,7 +317,11 @@ fn force_says_what_is_lost_and_needs_yes() {
 
     let said = on(&fake, &["second", "db", "--on", "n2", "--force"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("What only n2 has will be lost"), "{}", said.err);
+    assert!(said.err.contains("What n2 acknowledged alone is kept apart first"), "{}", said.err);
+    let said = on(&fake, &["second", "db", "--on", "n2", "--force", "--discard"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("nothing of it is kept"), "{}", said.err);
+    assert_eq!(on(&fake, &["second", "db", "--on", "n2", "--discard"]).code, 64);
 }
 
 #[test]
@@ -693,6 +697,53 @@ fn a_silent_daemon_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn what_was_kept_is_listed_shown_restored_and_discarded() {
+    let fake = Fake::start(Script::default());
+    let said = on(&fake, &["conflicts", "list", "db"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    insta::assert_snapshot!(said.out, @r"
+    ID            NODE  REPLACED BY  AT (UTC)             FILES  BYTES  REMOVED
+    0123456789ab  n2    n1           2026-11-22 14:42:00  3      12345  1
+    0123ffffffff  n2    n1           2026-11-22 17:28:40  3      12345  1
+    ");
+    let json = on(&fake, &["conflicts", "list", "db", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(list[0]["replaced_by"], "n1");
+    assert_eq!(list[0]["bytes"], 12_345);
+    let said = on(&fake, &["conflicts", "show", "db", "01234"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    insta::assert_snapshot!(said.out, @r"
+    PATH             KEPT     SIZE  MODIFIED (UTC)
+    /srv/data/a      content  4096  2026-11-22 14:42:00
+    /srv/data/image  ranges   4096  2026-11-22 14:42:00
+    /srv/data/gone   removed  4096  2026-11-22 14:42:00
+    ");
+    let json = on(&fake, &["conflicts", "show", "db", "01234", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(list[1]["ranges"], serde_json::json!([[0, 4096], [65_536, 131_072]]));
+    let said = on(&fake, &["conflicts", "restore", "db", "01234", "--to", "/back"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "3 files restored to /back on n2\n"), "{}", said.err);
+    let said = on(&fake, &["conflicts", "restore", "db", "01234", "--to", "/exists"]);
+    assert_eq!(said.code, 2);
+    let said = on(&fake, &["conflicts", "discard", "db", "0123ff"]);
+    assert_eq!(said.code, 1, "it asks");
+    assert!(said.err.contains("lost for good"), "{}", said.err);
+    let said = on(&fake, &["conflicts", "discard", "db", "0123ff", "--yes"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn an_archive_is_named_by_a_beginning_that_no_other_has() {
+    let fake = Fake::start(Script::default());
+    let said = on(&fake, &["conflicts", "show", "db", "0123"]);
+    assert_eq!(said.code, 64);
+    assert!(said.err.contains("several archives"), "{}", said.err);
+    let said = on(&fake, &["conflicts", "show", "db", "9999"]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("safectl conflicts list db"), "{}", said.err);
+}
+
+#[test]
 fn the_help_is_the_manual() {
     let mut manual = String::new();
     for command in [
@@ -722,6 +773,11 @@ fn the_help_is_the_manual() {
         "swap",
         "prim",
         "second",
+        "conflicts",
+        "conflicts list",
+        "conflicts show",
+        "conflicts restore",
+        "conflicts discard",
         "status",
         "events",
         "explain",

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod archive;
 pub mod attend;
 pub mod backing;
 pub mod carry;

@@ -32,9 +32,11 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::tls::Tls;
 
+mod archive;
 mod copy;
 mod resume;
 
+use archive::Archiving;
 use copy::condition;
 
 /// What exists once the directories were examined.
@@ -68,6 +70,7 @@ pub struct Replica {
     /// What outlives this process while mounted.
     legacy: Mutex<Option<Arc<Legacy>>>,
     boot: u128,
+    archiving: Archiving,
 }
 
 impl Examined {
@@ -112,6 +115,7 @@ impl Replica {
             mounts: Mutex::default(),
             legacy: Mutex::default(),
             boot: boot_id(),
+            archiving: Archiving::default(),
         })
     }
 
@@ -147,6 +151,11 @@ impl Replica {
 
     /// `fences`: how often this replicator had been fenced when the command came.
     fn carry(&self, command: Command, fences: u64) -> Result<bool, String> {
+        if matches!(command, Command::Join(_) | Command::Mount(_) | Command::Resume(_)) {
+            self.archiving.end();
+        } else if matches!(command, Command::Fence(_) | Command::Stop(_)) {
+            self.archiving.cancel();
+        }
         match command {
             Command::Configure(given) => self.configure(given)?,
             Command::Examine(examine) => {
@@ -202,6 +211,7 @@ impl Replica {
                 Some(member) => member.verify(verify.repair),
                 None => return Err(not_examined()),
             },
+            Command::Archive(id) => self.archive(parse_lineage(&id)?)?,
             Command::PeerContact(contact) => self.state.contact(Boottime(contact.boottime_ns)),
         }
         Ok(true)

@@ -53,6 +53,10 @@ pub struct Settings {
     pub virtual_addresses: Vec<String>,
     /// Value of SAFE_DIR of the module's processes.
     pub module_dir: String,
+    /// Where archives are kept.
+    pub archive_dir: PathBuf,
+    /// Bytes that they may take; 0: nothing is kept.
+    pub archive_limit: u64,
 }
 
 impl Settings {
@@ -80,8 +84,10 @@ impl Settings {
         if given.directories.iter().any(|directory| !directory.path.starts_with('/')) {
             return Err("a directory is not an absolute path".into());
         }
-        if given.directories.len() > 1000 || !given.state_dir.starts_with('/') {
-            return Err("at most 1000 directories, and state_dir must be an absolute path".into());
+        if given.directories.len() > 1000
+            || ![&given.state_dir, &given.archive_dir].iter().all(|path| path.starts_with('/'))
+        {
+            return Err("at most 1000 directories; state_dir and archive_dir must be absolute paths".into());
         }
         let endpoints = given
             .peer_endpoints
@@ -113,6 +119,8 @@ impl Settings {
             bandwidth_limit: given.bandwidth_limit,
             virtual_addresses: given.virtual_addresses,
             module_dir: given.module_dir,
+            archive_dir: given.archive_dir.into(),
+            archive_limit: given.archive_limit,
         })
     }
 

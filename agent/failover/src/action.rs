@@ -86,6 +86,8 @@ pub enum ReplicatorCommand {
         /// Resend what differs: the session is lost, and its resync sends it.
         repair: bool,
     },
+    /// Keep what this copy alone holds, under this lineage: `Archived`.
+    Archive(LineageId),
     /// Pairing is durable on the target: the source forgets its dirty set: `Cleared`.
     ClearJournal,
     /// Unmount; at the deadline abort and detach: `Unmounted` or `Aborted`.

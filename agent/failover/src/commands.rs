@@ -41,7 +41,10 @@ impl Failover {
             Command::Verify { repair } => self.command_verify(repair),
             Command::Unlock => self.command_unlock(),
             Command::Prim { .. } => self.command_prim(command),
-            Command::Second { full, force } => self.command_second(command, full, force),
+            Command::Second { full, force, discard } => {
+                self.discards = discard;
+                self.command_second(command, full, force);
+            }
         }
     }
 
@@ -148,7 +151,7 @@ impl Failover {
             }
             Mode::Waiting | Mode::Candidate => {
                 self.only_second = false;
-                self.yields = false;
+                (self.yields, self.discards) = (false, false);
                 self.pend(command);
             }
         }

@@ -129,6 +129,14 @@ pub enum ReplicatorEvent {
     Marked(LineageId),
     /// The journal was cleared after pairing.
     Cleared,
+    /// What this copy alone holds is kept, durably: one sentence that says what and where; none: there is nothing. Or
+    /// why it cannot be.
+    Archived {
+        /// Under which lineage it was written.
+        lineage: LineageId,
+        /// For people.
+        outcome: Result<Option<String>, String>,
+    },
     /// An operation was acknowledged alone, the first under this lineage.
     WroteAlone(LineageId),
     /// fsync or syncfs failed, or the disk hung; this copy is inconsistent. Reason for people.
@@ -209,6 +217,8 @@ pub enum Command {
         full: bool,
         /// Even if this copy has data of its own, which will be replaced.
         force: bool,
+        /// Nothing is kept of what this copy alone holds.
+        discard: bool,
     },
 }
 

@@ -86,6 +86,8 @@ pub struct Failover {
     pub(crate) pending: Pending,
     /// `second --full` or `second --force`: to become target, whatever its lineage.
     pub(crate) yields: bool,
+    /// Nothing is kept of what this copy alone holds: an administrator said so.
+    pub(crate) discards: bool,
     /// `second`: never primary by itself.
     pub(crate) only_second: bool,
     /// `prim` on a secondary whose primary is lost, where automatic failover is off.
@@ -146,6 +148,7 @@ impl Failover {
             service: Service::default(),
             pending: Pending::default(),
             yields: false,
+            discards: false,
             only_second: false,
             take_over: false,
             resume_alone: false,
@@ -304,6 +307,7 @@ impl Failover {
             ReplicatorEvent::Fenced => self.apply_fenced(),
             ReplicatorEvent::Marked(lineage) => self.apply_marked(lineage),
             ReplicatorEvent::Cleared => {}
+            ReplicatorEvent::Archived { lineage, outcome } => self.apply_archived(lineage, outcome),
             ReplicatorEvent::WroteAlone(lineage) => self.apply_wrote_alone(lineage),
             ReplicatorEvent::DiskFailed(reason) => self.apply_disk_failed(&reason),
             ReplicatorEvent::Uncovered(outcome) => self.apply_uncovered(outcome),

@@ -66,11 +66,13 @@ pub enum LeftOut {
     BaseHolderSplits,
     /// Of two that went on and wrote nothing, the primary of the base stays.
     PrimaryOfBaseStays,
+    /// What a copy alone holds is kept before the other's data takes its place.
+    ArchiveBeforeTarget,
 }
 
 impl LeftOut {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ReplyNeedsContact,
         Self::DemandNamesBase,
         Self::SettledConcedesNothing,
@@ -101,6 +103,7 @@ impl LeftOut {
         Self::RebootedIsNotSource,
         Self::BaseHolderSplits,
         Self::PrimaryOfBaseStays,
+        Self::ArchiveBeforeTarget,
     ];
 }
 

@@ -9,6 +9,7 @@
 //! simulate`; [`story`] reads what is to happen in it.
 
 pub mod action;
+mod archive;
 mod commands;
 pub mod config;
 mod dropped;

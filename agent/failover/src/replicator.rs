@@ -1,6 +1,7 @@
 //! What is known of the module's replicator process.
 
 use crate::action::ReplicatorCommand;
+use crate::archive::Archive;
 use crate::failover::Failover;
 use crate::lineage::LineageId;
 use crate::timer::Timer;
@@ -37,6 +38,8 @@ pub(crate) struct Replicator {
     pub(crate) marked: Option<LineageId>,
     /// Marker that was asked for.
     pub(crate) mark_asked: Option<LineageId>,
+    /// What is kept of this copy before it is replaced.
+    pub(crate) archive: Archive,
 }
 
 impl Default for Replicator {
@@ -50,6 +53,7 @@ impl Default for Replicator {
             settled: None,
             marked: None,
             mark_asked: None,
+            archive: Archive::Nothing,
         }
     }
 }

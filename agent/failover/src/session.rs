@@ -131,8 +131,12 @@ impl Failover {
             self.leave_service_for_meeting();
             return true;
         }
+        let own = self.parts_with(peer);
         let id = self.session_with(peer.link);
         let source = effective_current(&peer.lineage);
+        if let Some(done) = self.keep_own(own) {
+            return done;
+        }
         self.enter(id, plan, source);
         true
     }
@@ -445,7 +449,7 @@ impl Failover {
         self.hard.term = term;
         self.hard.boot_id = self.config.boot_id;
         self.hard.last_paired = self.wall;
-        self.yields = false;
+        (self.yields, self.discards) = (false, false);
         self.disk_failed = false;
         self.persist();
         self.replicator.journal = None;

@@ -101,6 +101,7 @@ impl Failover {
     /// By the rules it is durable, unsettled, before anything is asked. Forced, or where there was none, it is written
     /// settled at once when all else is ready: unsettled it would count as its base, which is not what serves here.
     pub(crate) fn begin_alone(&mut self, mode: Mode, cause: Cause) {
+        self.forget_archive();
         self.unsettle();
         self.arbiter = Arbiter::default();
         self.timers.cancel(Timer::Arbiter);
@@ -146,6 +147,7 @@ impl Failover {
 
     /// The holder of a settled lineage serves again.
     pub(crate) fn go_alone_again(&mut self) {
+        self.forget_archive();
         self.mode = Mode::Candidate;
         self.settling = Some(Settling { cause: Cause::Again, recorded: None, fresh: None });
         if let Some(current) = self.hard.lineage.current {

@@ -179,7 +179,7 @@ impl Failover {
         self.unblock();
         self.fenced_because = None;
         self.only_second = false;
-        self.yields = false;
+        (self.yields, self.discards) = (false, false);
         self.resume_alone = false;
         self.take_over = false;
         self.service.failure = None;

@@ -1,6 +1,7 @@
 //! What people see.
 
 use crate::action::{Phase, State, Status};
+use crate::archive::Archive;
 use crate::config::{ArbiterKind, Side};
 use crate::failover::Failover;
 use crate::meeting::{Outcome, Question};
@@ -232,6 +233,9 @@ impl Failover {
                 (Phase::Transient, format!("{name} goes on without this copy"), None)
             }
             Outcome::Pair(_) | Outcome::Source { .. } if peer.meetable => {
+                if let Some(sentence) = self.archiving() {
+                    return sentence;
+                }
                 (Phase::Transient, format!("meeting {name}"), None)
             }
             Outcome::Pair(_) | Outcome::Source { .. } | Outcome::NotYet => {
@@ -247,6 +251,27 @@ impl Failover {
                 }
                 (Phase::Transient, format!("waits for {name}"), None)
             }
+        }
+    }
+
+    /// What this copy alone holds is being kept, or cannot be.
+    fn archiving(&self) -> Option<Sentence> {
+        let peer = &self.config.peer;
+        match &self.replicator.archive {
+            Archive::Asked(_) => Some((
+                Phase::Transient,
+                format!("keeps what only this copy holds, before that of {peer} takes its place"),
+                None,
+            )),
+            Archive::Refused(_, why) => Some((
+                Phase::Blocked,
+                format!("{peer} serves; what only this copy holds would be lost, and cannot be kept: {why}"),
+                Some(format!(
+                    "make room, it is tried again by itself; only to lose it for good: {} --force --discard",
+                    self.type_("second")
+                )),
+            )),
+            Archive::Nothing | Archive::Kept(_) => None,
         }
     }
 

@@ -43,9 +43,11 @@ pub enum Timer {
     Quiet,
     /// The expression of a rule has held for its time.
     Rule,
+    /// An archive for which there was no room is tried again.
+    Archive,
 }
 
-const COUNT: usize = 19;
+const COUNT: usize = 20;
 
 /// When each timer goes off; at most one date each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -356,7 +356,7 @@ impl Run {
             Some(&"start") => Command::Start,
             Some(&"stopstart") => Command::StopStart,
             Some(&"prim") => Command::Prim { force },
-            Some(&"second") => Command::Second { full: words.contains(&"--full"), force },
+            Some(&"second") => Command::Second { full: words.contains(&"--full"), force, discard: false },
             _ => return Err(format!("a hint nobody can type: {hint}")),
         };
         self.person |= force;
@@ -520,7 +520,7 @@ impl Run {
                 let command = if self.random.percent(60) {
                     Command::Prim { force: true }
                 } else {
-                    Command::Second { full: false, force: true }
+                    Command::Second { full: false, force: true, discard: false }
                 };
                 self.command(host, command);
             }

@@ -91,6 +91,7 @@ pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
         ReplicatorCommand::Mount => Command::Mount(wire::Mount {}),
         ReplicatorCommand::Settle(id) => Command::Settle(lineage_to(*id)),
         ReplicatorCommand::Verify { repair } => Command::Verify(wire::Verify { repair: *repair }),
+        ReplicatorCommand::Archive(id) => Command::Archive(lineage_to(*id)),
         ReplicatorCommand::Unsettle => Command::Unsettle(wire::Unsettle {}),
         ReplicatorCommand::ClearJournal => Command::ClearJournal(wire::ClearJournal {}),
         ReplicatorCommand::Unmount(deadline) => Command::Unmount(wire::Unmount {
@@ -145,6 +146,16 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::Aborted(_) => ReplicatorEvent::Aborted,
         Report::Fenced(_) => ReplicatorEvent::Fenced,
         Report::Cleared(_) => ReplicatorEvent::Cleared,
+        Report::Archived(archived) => ReplicatorEvent::Archived {
+            lineage: lineage_from(
+                archived.lineage.as_ref().ok_or(Malformed("an archive without a lineage"))?,
+            )?,
+            outcome: if archived.kept {
+                Ok(Some(archived.text).filter(|text| !text.is_empty()))
+            } else {
+                Err(archived.text)
+            },
+        },
         Report::WroteAlone(id) => ReplicatorEvent::WroteAlone(lineage_from(&id)?),
         Report::DiskFailed(why) => ReplicatorEvent::DiskFailed(why),
         Report::Progress(progress) => return Ok(Reported::Progress(progress)),

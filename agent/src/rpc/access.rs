@@ -30,7 +30,10 @@ fn needed(path: &str) -> Option<Access> {
     match (service, method) {
         ("safe.cluster.v1.ClusterService", "Join") => Some(Anybody),
         ("safe.cluster.v1.ClusterService", "Invite")
-        | ("safe.module.v1.ModuleService", "InstallModule" | "RemoveModule")
+        | (
+            "safe.module.v1.ModuleService",
+            "InstallModule" | "RemoveModule" | "RestoreConflict" | "DiscardConflict",
+        )
         | ("safe.witness.v1.WitnessAdminService", "AddWitness" | "RemoveWitness") => {
             Some(AtLeast(Role::Admin))
         }
@@ -41,7 +44,7 @@ fn needed(path: &str) -> Option<Access> {
         | (
             "safe.module.v1.ModuleService",
             "ValidateModule" | "ListModules" | "GetStatus" | "WatchStatus" | "ListEvents" | "ReadLog"
-            | "ListRules" | "ExplainModule",
+            | "ListRules" | "ExplainModule" | "ListConflicts" | "ShowConflict",
         )
         | (
             "grpc.health.v1.Health"

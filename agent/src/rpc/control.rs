@@ -89,7 +89,9 @@ async fn here(
         Command::Verify => Core::Verify { repair: request.repair },
         Command::Unlock => Core::Unlock,
         Command::Prim => Core::Prim { force: request.force },
-        Command::Second => Core::Second { full: request.full, force: request.force },
+        Command::Second => {
+            Core::Second { full: request.full, force: request.force, discard: request.discard }
+        }
         Command::Unspecified => return Err(Status::invalid_argument("the command is missing")),
     };
     let outcome = desk.context.node.control(&request.name, command).await.map_err(refuse)?;
@@ -108,7 +110,12 @@ fn verb(command: Command, request: &ControlModuleRequest) -> String {
         return "data unlock".to_owned();
     }
     let word = command.as_str_name().trim_start_matches("COMMAND_").to_lowercase();
-    let flags = [(request.force, " --force"), (request.full, " --full"), (request.repair, " --repair")];
+    let flags = [
+        (request.force, " --force"),
+        (request.full, " --full"),
+        (request.discard, " --discard"),
+        (request.repair, " --repair"),
+    ];
     flags.iter().filter(|(set, _)| *set).fold(word, |text, (_, flag)| text + flag)
 }
 

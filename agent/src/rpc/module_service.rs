@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use safe_proto::module::module_service_server::ModuleService;
 use safe_proto::module::{
-    ControlModuleRequest, ControlModuleResponse, ExplainModuleRequest, ExplainModuleResponse,
-    GetStatusRequest, GetStatusResponse, InstallModuleRequest, InstallModuleResponse, ListEventsRequest,
+    ControlModuleRequest, ControlModuleResponse, DiscardConflictRequest, DiscardConflictResponse,
+    ExplainModuleRequest, ExplainModuleResponse, GetStatusRequest, GetStatusResponse, InstallModuleRequest,
+    InstallModuleResponse, ListConflictsRequest, ListConflictsResponse, ListEventsRequest,
     ListEventsResponse, ListModulesRequest, ListModulesResponse, ListRulesRequest, ListRulesResponse,
     ModuleStatus, ReadLogRequest, ReadLogResponse, RemoveModuleRequest, RemoveModuleResponse,
-    SetResourceRequest, SetResourceResponse, ValidateModuleRequest, ValidateModuleResponse,
-    WatchStatusRequest, WatchStatusResponse,
+    RestoreConflictRequest, SetResourceRequest, SetResourceResponse, ShowConflictRequest,
+    ShowConflictResponse, ValidateModuleRequest, ValidateModuleResponse, WatchStatusRequest,
+    WatchStatusResponse,
 };
 use safe_proto::spec::ModuleSpec;
 use tokio::sync::mpsc;
@@ -21,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::node_service::caller;
-use super::{control, install, refuse, remove, rules, status, validate};
+use super::{conflicts, control, install, refuse, remove, rules, status, validate};
 use crate::log;
 
 /// Between two answers of a watch.
@@ -42,6 +44,7 @@ pub(super) struct Desk(pub(super) Arc<super::Desk>);
 impl ModuleService for Desk {
     type WatchStatusStream = Answers<WatchStatusResponse>;
     type ReadLogStream = Answers<ReadLogResponse>;
+    type RestoreConflictStream = conflicts::Restoring;
 
     async fn validate_module(
         &self,
@@ -184,6 +187,51 @@ impl ModuleService for Desk {
         tokio::spawn(read(reader, request.follow, answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+
+    async fn list_conflicts(
+        &self,
+        request: Request<ListConflictsRequest>,
+    ) -> Result<Response<ListConflictsResponse>, Status> {
+        conflicts::list(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn show_conflict(
+        &self,
+        request: Request<ShowConflictRequest>,
+    ) -> Result<Response<ShowConflictResponse>, Status> {
+        conflicts::show(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn restore_conflict(
+        &self,
+        request: Request<RestoreConflictRequest>,
+    ) -> Result<Response<Self::RestoreConflictStream>, Status> {
+        let (caller, request) = (caller(&request), request.into_inner());
+        let what = format!(
+            "restore archive {:.32} of module {:.63} on [{:.63}] to {:.200}",
+            request.id, request.module, request.node, request.directory
+        );
+        let outcome = conflicts::restore(&self.0, &caller, request).await;
+        self.0.audit(&caller, &what, &outcome);
+        outcome.map(Response::new)
+    }
+
+    async fn discard_conflict(
+        &self,
+        request: Request<DiscardConflictRequest>,
+    ) -> Result<Response<DiscardConflictResponse>, Status> {
+        let (caller, desk, request) = (caller(&request), Arc::clone(&self.0), request.into_inner());
+        let work = async move {
+            let what = format!(
+                "discard archive {:.32} of module {:.63} on [{:.63}]",
+                request.id, request.module, request.node
+            );
+            let outcome = conflicts::discard(&desk, &caller, request).await;
+            desk.audit(&caller, &what, &outcome);
+            outcome
+        };
+        super::whole(work).await.map(Response::new)
+    }
 }
 
 /// The name a module is to be installed under, as far as it can be read: a refusal is audited, too.
@@ -197,7 +245,12 @@ fn asked_name(request: &InstallModuleRequest) -> String {
 
 /// A command as the audit log tells it.
 fn words(request: &ControlModuleRequest) -> String {
-    let flags = [(request.force, " force"), (request.full, " full"), (request.repair, " repair")];
+    let flags = [
+        (request.force, " force"),
+        (request.full, " full"),
+        (request.discard, " discard"),
+        (request.repair, " repair"),
+    ];
     let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
     let command = request.command().as_str_name().trim_start_matches("COMMAND_").to_lowercase();
     format!("{command} {:.63} on [{:.200}]{flags}", request.name, request.nodes.join(","))

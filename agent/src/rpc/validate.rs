@@ -34,6 +34,11 @@ pub(super) fn module(name: &str) -> Result<&str, Status> {
     Ok(name)
 }
 
+/// A node's name.
+pub(super) fn node(name: &str) -> Result<(), Status> {
+    label("node", name).map_err(|error| invalid(error.0))
+}
+
 /// A module name, or empty for all.
 pub(super) fn module_or_all(name: &str) -> Result<&str, Status> {
     if name.is_empty() { Ok(name) } else { module(name) }
@@ -71,7 +76,7 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
         return Err(invalid(format!("at most {MAX_NODES} nodes can be named")));
     }
     for node in &request.nodes {
-        label("node", node).map_err(|error| invalid(error.0))?;
+        self::node(node)?;
     }
     let command = request.command();
     let forcible = matches!(command, Command::Prim | Command::Second);
@@ -80,6 +85,9 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
     }
     if request.full && command != Command::Second {
         return Err(invalid("only second can compare in full"));
+    }
+    if request.discard && (command != Command::Second || !request.force) {
+        return Err(invalid("only second --force can discard what the copy alone holds"));
     }
     if request.repair && command != Command::Verify {
         return Err(invalid("only verify can repair"));

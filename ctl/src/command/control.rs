@@ -13,7 +13,7 @@ use crate::goal::{Goal, find};
 use crate::status::{Entry, State};
 use crate::{follow, forecast, output};
 
-mod confirm;
+pub(super) mod confirm;
 mod obstacle;
 
 /// Arguments of `start`.
@@ -82,9 +82,12 @@ pub(crate) struct SecondArgs {
     /// Compare both copies in full
     #[arg(long)]
     full: bool,
-    /// Although its copy has changes of its own: they will be lost
+    /// Although its copy has changes of its own: it is made equal to the other one, what it alone holds is kept apart
     #[arg(long)]
     force: bool,
+    /// With --force: nothing of that is kept
+    #[arg(long, requires = "force")]
+    discard: bool,
 }
 
 pub(crate) async fn start(context: &Context, args: StartArgs) -> Result<Exit, Failure> {
@@ -167,10 +170,11 @@ pub(crate) async fn second(context: &Context, args: SecondArgs) -> Result<Exit, 
     errand.one_node(&args.on)?;
     errand.force = args.force;
     errand.full = args.full;
+    errand.discard = args.discard;
     obstacle::of_second(&errand.module, &errand.before, &args.on)?;
     let follows = find(&errand.before, &args.on).is_some_and(|entry| entry.state == State::Second);
     if args.force && !follows {
-        confirm::ask(context, &confirm::of_second(&errand.module, &errand.before, &args.on))?;
+        confirm::ask(context, &confirm::of_second(&errand.module, &errand.before, &args.on, args.discard))?;
     }
     errand.run(Command::Second, |_| Goal::Follows(args.on)).await
 }
@@ -192,13 +196,23 @@ struct Errand<'a> {
     nodes: Vec<String>,
     force: bool,
     full: bool,
+    discard: bool,
 }
 
 impl<'a> Errand<'a> {
     async fn begin(context: &'a Context, module: String) -> Result<Self, Failure> {
         let client = Client::connect(context).await?;
         let before = require_entries(&client, &module).await?;
-        Ok(Self { context, client, module, before, nodes: Vec::new(), force: false, full: false })
+        Ok(Self {
+            context,
+            client,
+            module,
+            before,
+            nodes: Vec::new(),
+            force: false,
+            full: false,
+            discard: false,
+        })
     }
 
     fn one_node(&mut self, node: &str) -> Result<(), Failure> {
@@ -234,6 +248,7 @@ impl<'a> Errand<'a> {
             nodes: self.nodes.clone(),
             force: self.force,
             full: self.full,
+            discard: self.discard,
             ..ControlModuleRequest::default()
         };
         let answer = self.client.call(self.client.modules().control_module(request)).await?;

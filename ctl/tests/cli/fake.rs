@@ -216,6 +216,77 @@ impl ModuleService for Service {
             .ok_or_else(|| Status::invalid_argument("no such resource"))
     }
 
+    async fn list_conflicts(
+        &self,
+        _: Request<safe_proto::module::ListConflictsRequest>,
+    ) -> Result<Response<safe_proto::module::ListConflictsResponse>, Status> {
+        let conflict = |id: &str, at_s| safe_proto::module::Conflict {
+            id: id.to_owned(),
+            node: "n2".to_owned(),
+            peer: "n1".to_owned(),
+            at_s,
+            files: 3,
+            bytes: 12_345,
+            removed: 1,
+        };
+        let conflicts = vec![
+            conflict("0123456789abcdef0123456789abcdef", 1_795_358_520),
+            conflict("0123ffffffffffffffffffffffffffff", 1_795_368_520),
+        ];
+        Ok(Response::new(safe_proto::module::ListConflictsResponse { conflicts, missing: Vec::new() }))
+    }
+
+    async fn show_conflict(
+        &self,
+        request: Request<safe_proto::module::ShowConflictRequest>,
+    ) -> Result<Response<safe_proto::module::ShowConflictResponse>, Status> {
+        let entry = |path: &str, what: &str, ranges| safe_proto::module::ConflictEntry {
+            path: path.to_owned(),
+            what: what.to_owned(),
+            size: 4096,
+            modified_s: 1_795_358_520,
+            ranges,
+        };
+        let all = [
+            entry("/srv/data/a", "content", Vec::new()),
+            entry("/srv/data/image", "ranges", vec![0, 4096, 65_536, 131_072]),
+            entry("/srv/data/gone", "removed", Vec::new()),
+        ];
+        // In pages of two.
+        let from = usize::try_from(request.into_inner().from).unwrap();
+        let entries: Vec<_> = all[from..].iter().take(2).cloned().collect();
+        let more = from + entries.len() < all.len();
+        Ok(Response::new(safe_proto::module::ShowConflictResponse { conflict: None, entries, more }))
+    }
+
+    type RestoreConflictStream = Boxed<safe_proto::module::RestoreConflictResponse>;
+
+    async fn restore_conflict(
+        &self,
+        request: Request<safe_proto::module::RestoreConflictRequest>,
+    ) -> Result<Response<Self::RestoreConflictStream>, Status> {
+        if request.into_inner().directory == "/exists" {
+            return Err(Status::failed_precondition("/exists cannot be restored to: it exists"));
+        }
+        let step = |bytes, done| {
+            Ok(safe_proto::module::RestoreConflictResponse {
+                files: bytes / 4115,
+                bytes,
+                incomplete: 0,
+                done,
+            })
+        };
+        let steps = vec![step(4115, false), step(12_345, true)];
+        Ok(Response::new(Box::pin(tokio_stream::iter(steps))))
+    }
+
+    async fn discard_conflict(
+        &self,
+        _: Request<safe_proto::module::DiscardConflictRequest>,
+    ) -> Result<Response<safe_proto::module::DiscardConflictResponse>, Status> {
+        Ok(Response::new(safe_proto::module::DiscardConflictResponse {}))
+    }
+
     async fn explain_module(
         &self,
         _: Request<ExplainModuleRequest>,

@@ -147,6 +147,9 @@ pub struct ControlModuleRequest {
     /// For VERIFY: resend what differs.
     #[prost(bool, tag = "7")]
     pub repair: bool,
+    /// For SECOND: nothing is kept of what only this copy holds.
+    #[prost(bool, tag = "8")]
+    pub discard: bool,
 }
 /// Accepted.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -615,6 +618,150 @@ pub struct Explanation {
     #[prost(string, tag = "3")]
     pub hint: ::prost::alloc::string::String,
 }
+/// Asking for what was kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListConflictsRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+    /// Set by a node that passes the call on: of this node only.
+    #[prost(bool, tag = "2")]
+    pub local: bool,
+}
+/// What was kept.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListConflictsResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
+    /// Nodes of the module that do not answer.
+    #[prost(string, repeated, tag = "2")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What one copy alone held when another took its place.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Conflict {
+    /// 32 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Node whose copy it was, and which keeps it.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Node whose copy took its place.
+    #[prost(string, tag = "3")]
+    pub peer: ::prost::alloc::string::String,
+    /// Unix seconds, by the clock of the node.
+    #[prost(int64, tag = "4")]
+    pub at_s: i64,
+    /// Files with content.
+    #[prost(uint64, tag = "5")]
+    pub files: u64,
+    /// Bytes of it.
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+    /// Names that were removed.
+    #[prost(uint64, tag = "7")]
+    pub removed: u64,
+}
+/// Asking what one holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowConflictRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+    /// Its id, or a beginning of it that no other has; at least 4 digits.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Node that keeps it; empty: this one.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    /// Number of the first entry, from 0.
+    #[prost(uint64, tag = "4")]
+    pub from: u64,
+    /// At most this many; 1 to 1000.
+    #[prost(uint32, tag = "5")]
+    pub limit: u32,
+}
+/// What it holds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowConflictResponse {
+    /// Which it is.
+    #[prost(message, optional, tag = "1")]
+    pub conflict: ::core::option::Option<Conflict>,
+    /// In the order in which they were kept.
+    #[prost(message, repeated, tag = "2")]
+    pub entries: ::prost::alloc::vec::Vec<ConflictEntry>,
+    /// There are more.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+/// One path.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConflictEntry {
+    /// Absolute; a backslash is doubled, what is not UTF-8 is written as \xNN.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// content, ranges, attributes or removed.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// Size of a file, in bytes.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// Unix seconds of its modification.
+    #[prost(int64, tag = "4")]
+    pub modified_s: i64,
+    /// For ranges: from and to, one after the other.
+    #[prost(uint64, repeated, tag = "5")]
+    pub ranges: ::prost::alloc::vec::Vec<u64>,
+}
+/// Restoring.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreConflictRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+    /// As in ShowConflictRequest.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Node that keeps it; empty: this one.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    /// Absolute path on that node; it is made and must not exist.
+    #[prost(string, tag = "4")]
+    pub directory: ::prost::alloc::string::String,
+}
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreConflictResponse {
+    /// Files.
+    #[prost(uint64, tag = "1")]
+    pub files: u64,
+    /// Bytes.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Objects of which an extended attribute, owner or mode could not be set.
+    #[prost(uint64, tag = "3")]
+    pub incomplete: u64,
+    /// This is the last one.
+    #[prost(bool, tag = "4")]
+    pub done: bool,
+}
+/// Removing for good.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscardConflictRequest {
+    /// Module.
+    #[prost(string, tag = "1")]
+    pub module: ::prost::alloc::string::String,
+    /// As in ShowConflictRequest.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Node that keeps it; empty: this one.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+}
+/// Removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscardConflictResponse {}
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1176,6 +1323,114 @@ pub mod module_service_client {
                 .insert(GrpcMethod::new("safe.module.v1.ModuleService", "ReadLog"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What copies of the module held alone when the other node's took their place, on all its nodes. Role monitor.
+        /// Errors: NOT_FOUND.
+        pub async fn list_conflicts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListConflictsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListConflictsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/ListConflicts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("safe.module.v1.ModuleService", "ListConflicts"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What one of them holds, in pages. Role monitor. Errors: NOT_FOUND, UNAVAILABLE (its node does not answer).
+        pub async fn show_conflict(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowConflictResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/ShowConflict",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("safe.module.v1.ModuleService", "ShowConflict"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Brings its files into a new directory of its node; how far it is, at most 4 times a second, and once when it ends.
+        /// Role admin. Errors: as ShowConflict; FAILED_PRECONDITION (the directory exists, or cannot be written).
+        pub async fn restore_conflict(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RestoreConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RestoreConflictResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/RestoreConflict",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("safe.module.v1.ModuleService", "RestoreConflict"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Removes it for good. Role admin. Errors: as ShowConflict.
+        pub async fn discard_conflict(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiscardConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscardConflictResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/safe.module.v1.ModuleService/DiscardConflict",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("safe.module.v1.ModuleService", "DiscardConflict"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1302,6 +1557,46 @@ pub mod module_service_server {
             &self,
             request: tonic::Request<super::ReadLogRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadLogStream>, tonic::Status>;
+        /// What copies of the module held alone when the other node's took their place, on all its nodes. Role monitor.
+        /// Errors: NOT_FOUND.
+        async fn list_conflicts(
+            &self,
+            request: tonic::Request<super::ListConflictsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListConflictsResponse>,
+            tonic::Status,
+        >;
+        /// What one of them holds, in pages. Role monitor. Errors: NOT_FOUND, UNAVAILABLE (its node does not answer).
+        async fn show_conflict(
+            &self,
+            request: tonic::Request<super::ShowConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowConflictResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RestoreConflict method.
+        type RestoreConflictStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RestoreConflictResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Brings its files into a new directory of its node; how far it is, at most 4 times a second, and once when it ends.
+        /// Role admin. Errors: as ShowConflict; FAILED_PRECONDITION (the directory exists, or cannot be written).
+        async fn restore_conflict(
+            &self,
+            request: tonic::Request<super::RestoreConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RestoreConflictStream>,
+            tonic::Status,
+        >;
+        /// Removes it for good. Role admin. Errors: as ShowConflict.
+        async fn discard_conflict(
+            &self,
+            request: tonic::Request<super::DiscardConflictRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscardConflictResponse>,
+            tonic::Status,
+        >;
     }
     /// Offered on the Unix socket and on port 9400 (mutual TLS). A call about other nodes is passed on to them.
     #[derive(Debug)]
@@ -1918,6 +2213,190 @@ pub mod module_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/ListConflicts" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListConflictsSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::ListConflictsRequest>
+                    for ListConflictsSvc<T> {
+                        type Response = super::ListConflictsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListConflictsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::list_conflicts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListConflictsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/ShowConflict" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowConflictSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::ShowConflictRequest>
+                    for ShowConflictSvc<T> {
+                        type Response = super::ShowConflictResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowConflictRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::show_conflict(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowConflictSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/RestoreConflict" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreConflictSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::ServerStreamingService<
+                        super::RestoreConflictRequest,
+                    > for RestoreConflictSvc<T> {
+                        type Response = super::RestoreConflictResponse;
+                        type ResponseStream = T::RestoreConflictStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RestoreConflictRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::restore_conflict(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreConflictSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/safe.module.v1.ModuleService/DiscardConflict" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiscardConflictSvc<T: ModuleService>(pub Arc<T>);
+                    impl<
+                        T: ModuleService,
+                    > tonic::server::UnaryService<super::DiscardConflictRequest>
+                    for DiscardConflictSvc<T> {
+                        type Response = super::DiscardConflictResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiscardConflictRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModuleService>::discard_conflict(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiscardConflictSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

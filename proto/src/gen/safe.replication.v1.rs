@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -68,6 +68,10 @@ pub mod attach_request {
         /// Compare both copies while they are in step; followed by Verification, refused by one whose reason says why.
         #[prost(message, tag = "24")]
         Verify(super::Verify),
+        /// Keep what only this copy holds, as the lineage under which it went on alone: before another copy takes its place;
+        /// answered by Archived.
+        #[prost(message, tag = "25")]
+        Archive(super::LineageId),
     }
 }
 /// One report.
@@ -76,7 +80,7 @@ pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
@@ -158,6 +162,9 @@ pub mod attach_response {
         /// How far a comparison is, at most 4 times a second, and once when it ends.
         #[prost(message, tag = "24")]
         Verification(super::Verification),
+        /// Kept, or not.
+        #[prost(message, tag = "25")]
+        Archived(super::Archived),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -248,6 +255,12 @@ pub struct Configure {
     /// module's, and are killed when the replicator fences itself without an agent.
     #[prost(string, tag = "22")]
     pub module_dir: ::prost::alloc::string::String,
+    /// Where archives of what this copy gave up are kept.
+    #[prost(string, tag = "23")]
+    pub archive_dir: ::prost::alloc::string::String,
+    /// Bytes that all of them may take; 0: nothing is kept.
+    #[prost(uint64, tag = "24")]
+    pub archive_limit: u64,
 }
 /// One replicated directory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -350,6 +363,19 @@ pub struct StandIn {
     /// The body to send once the replicator has fenced itself.
     #[prost(bytes = "bytes", tag = "3")]
     pub fenced: ::prost::bytes::Bytes,
+}
+/// What became of an archive.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Archived {
+    /// As it was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub lineage: ::core::option::Option<LineageId>,
+    /// It is durable, or there was nothing to keep. Otherwise the copy must not be replaced.
+    #[prost(bool, tag = "2")]
+    pub kept: bool,
+    /// One sentence for people: what was kept (empty: there was nothing), or why it cannot be.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
 }
 /// Last authenticated contact with the peer, on any lan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

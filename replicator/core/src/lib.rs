@@ -1,8 +1,10 @@
 //! The pure parts of file replication: no clock, no input or output.
 //!
 //! Reading order: [`op`], [`key`], [`order`] how operations travel; [`object`], [`extent`], [`dirty`] what differs
-//! between two copies; [`record`] how that is written down; [`short`] few bytes in place; [`tree`], [`diff`] how two trees are compared.
+//! between two copies; [`record`] how that is written down; [`short`] few bytes in place; [`tree`], [`diff`] how two trees are
+//! compared; [`archive`] what is kept of a copy that is given up.
 
+pub mod archive;
 pub mod diff;
 pub mod dirty;
 pub mod extent;

@@ -225,6 +225,8 @@ impl Node {
             interval_ms: 100,
             virtual_addresses: Vec::new(),
             module_dir: String::new(),
+            archive_dir: self.place.join("conflicts").display().to_string(),
+            archive_limit: 1 << 30,
         }
     }
 

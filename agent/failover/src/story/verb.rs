@@ -31,6 +31,7 @@ pub(crate) fn play(world: &mut World, words: &[&str]) -> Result<(), Ended> {
                 world.oracle.forced = true;
                 world.oracle.excused = true;
             }
+            world.oracle.discarded |= matches!(command, Command::Second { discard: true, .. });
             world.order(host(node)?, command);
             world.run(Duration::from_millis(1)).map_err(Ended::Otherwise)?;
         }
@@ -131,7 +132,12 @@ fn fail(world: &mut World, what: &str, host: usize, fails: bool) -> Result<(), S
         "stop-script" => machine.scripts_hang = fails,
         "directory" => machine.refuses = fails,
         "space" => machine.disk_full = fails,
-        _ => return Err(format!("unknown fault: {what}; persist, mount, stop-script or directory")),
+        "archive" => machine.archive_full = fails,
+        _ => {
+            return Err(format!(
+                "unknown fault: {what}; persist, mount, stop-script, directory, space or archive"
+            ));
+        }
     }
     Ok(())
 }

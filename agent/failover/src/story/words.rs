@@ -57,10 +57,12 @@ pub(crate) fn command(words: &[&str]) -> Result<Command, String> {
         Some(&"verify") => Command::Verify { repair: flag("--repair") },
         Some(&"unlock") => Command::Unlock,
         Some(&"prim") => Command::Prim { force: flag("--force") },
-        Some(&"second") => Command::Second { full: flag("--full"), force: flag("--force") },
+        Some(&"second") => {
+            Command::Second { full: flag("--full"), force: flag("--force"), discard: flag("--discard") }
+        }
         _ => {
             return Err(
-                "unknown command: start, stop, stopstart, restart, swap, verify [--repair], unlock, prim [--force], second [--full] [--force]"
+                "unknown command: start, stop, stopstart, restart, swap, verify [--repair], unlock, prim [--force], second [--full] [--force] [--discard]"
                     .to_owned(),
             );
         }

@@ -19,6 +19,10 @@ pub struct Oracle {
     /// Numbers of writes are used again.
     pub reuses: bool,
     live: Writes,
+    /// Acknowledged by one node alone, since both copies were equal last.
+    alone: Writes,
+    /// An administrator gave it up.
+    pub discarded: bool,
     /// Both nodes may have gone on: every lan was cut without a lock arbiter, or a person forced it. Until both copies
     /// are equal again.
     pub excused: bool,
@@ -33,7 +37,8 @@ const GRACE: Duration = Duration::from_millis(100);
 impl std::hash::Hash for Oracle {
     /// Not how many there were.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.acked, self.live, self.excused, self.forced).hash(state);
+        (self.acked, self.live, self.acked & self.alone, self.excused, self.forced, self.discarded)
+            .hash(state);
     }
 }
 
@@ -77,6 +82,7 @@ impl World {
         }
         self.oracle.acked &= !done;
         self.oracle.live &= !done;
+        self.oracle.alone &= !done;
     }
 
     pub fn lock(&self) -> bool {
@@ -85,6 +91,9 @@ impl World {
 
     pub fn acknowledged(&mut self, host: usize, bit: Writes, alone: bool) {
         self.oracle.acked |= bit;
+        if alone {
+            self.oracle.alone |= bit;
+        }
         self.oracle.count += 1;
         if self.verbose {
             let how = if alone { "alone" } else { "on both" };
@@ -146,6 +155,17 @@ impl World {
         }
     }
 
+    /// The target's copy changed: what only it had was acknowledged alone, and is kept.
+    pub fn check_replaced(&mut self, target: usize, before: Writes) {
+        let (to, from) = (&self.hosts[target].disk, &self.hosts[1 - target].disk);
+        let gone = before & !to.data & !from.data & self.oracle.acked & self.oracle.alone;
+        if gone & !to.archived != 0 && !self.oracle.discarded {
+            let node = &self.hosts[target].config.node;
+            let what = format!("I1: what {node} alone acknowledged is replaced and was not kept: {gone:b}");
+            self.oracle.break_(what);
+        }
+    }
+
     /// A resync ended: `covers` is what its plan looked at.
     pub fn check_copied(&mut self, source: usize, covers: Writes) {
         let (from, to) = (self.hosts[source].disk.data, self.hosts[1 - source].disk.data);
@@ -165,6 +185,8 @@ impl World {
         }
         self.hosts[1 - source].disk.rebooted = false;
         self.hosts[1 - source].disk.failed = false;
+        self.oracle.alone = 0;
+        self.hosts.iter_mut().for_each(|host| host.disk.archived = 0);
         if !self.all_cut() {
             self.oracle.excused = false;
         }

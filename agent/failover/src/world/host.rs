@@ -107,6 +107,8 @@ pub struct Disk {
     pub rebooted: bool,
     /// A sync failed.
     pub failed: bool,
+    /// Kept of what this copy alone held.
+    pub archived: Writes,
 }
 
 #[derive(Debug, Clone, Hash)]
@@ -139,6 +141,8 @@ pub struct Host {
     pub refuses: bool,
     /// Its replicator can carry out nothing of its peer.
     pub disk_full: bool,
+    /// There is no room for an archive.
+    pub archive_full: bool,
     /// The cable of the address interface is pulled.
     pub unplugged: bool,
     /// Its wall clock is so many seconds late.
@@ -173,6 +177,7 @@ impl Host {
             mount_fails: false,
             refuses: false,
             disk_full: false,
+            archive_full: false,
             unplugged: false,
             clock_back: 0,
             command_at: Time::default(),

@@ -63,6 +63,7 @@ impl World {
             ReplicatorCommand::Unsettle => self.edit(host, |replicator| replicator.settled = None),
             // Nothing is changed by it.
             ReplicatorCommand::Verify { .. } => {}
+            ReplicatorCommand::Archive(lineage) => self.archive(host, lineage),
             ReplicatorCommand::ClearJournal => {
                 self.hosts[host].disk.dirty = 0;
                 self.edit(host, |replicator| replicator.journal = None);
@@ -112,6 +113,21 @@ impl World {
         replicator.journal = Some(lineage);
         machine.disk.dirty |= machine.disk.known | ops;
         self.report(host, ReplicatorEvent::JournalOpen(lineage));
+    }
+
+    /// Keeps what the journal says; where its knowledge was lost, everything.
+    fn archive(&mut self, host: usize, lineage: LineageId) {
+        let machine = &mut self.hosts[host];
+        let outcome = if machine.archive_full {
+            Err("it takes 3 GiB, of which 1 GiB are left".to_owned())
+        } else {
+            let marked =
+                if machine.disk.lost { Writes::MAX } else { machine.disk.dirty | machine.disk.known };
+            let kept = machine.disk.data & marked;
+            machine.disk.archived |= kept;
+            Ok((kept != 0).then(|| "what this copy alone holds is kept".to_owned()))
+        };
+        self.report(host, ReplicatorEvent::Archived { lineage, outcome });
     }
 
     fn join(&mut self, host: usize, id: SessionId, role: Role, plan: Plan) {
@@ -482,6 +498,7 @@ impl World {
         let before = disk.data;
         disk.data = (disk.data & !(covers & some)) | (from & covers & some);
         disk.since |= before ^ disk.data;
+        self.check_replaced(target, before);
         covers
     }
 

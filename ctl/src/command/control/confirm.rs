@@ -9,7 +9,7 @@ use crate::output;
 use crate::status::{Entry, State};
 
 /// Says what is lost and asks, unless `--yes` was given.
-pub(super) fn ask(context: &Context, loss: &str) -> Result<(), Failure> {
+pub(in crate::command) fn ask(context: &Context, loss: &str) -> Result<(), Failure> {
     output::note(loss);
     if context.yes {
         return Ok(());
@@ -45,13 +45,21 @@ pub(super) fn of_prim(module: &str, before: &[Entry], node: &str) -> String {
 }
 
 /// Loss of `second --force`.
-pub(super) fn of_second(module: &str, before: &[Entry], node: &str) -> String {
+pub(super) fn of_second(module: &str, before: &[Entry], node: &str, discard: bool) -> String {
     let others: Vec<&str> =
         before.iter().filter(|entry| entry.node != node).map(|entry| entry.node.as_str()).collect();
     format!(
         "second --force: the files of {module} on {node} will be made equal to those of {}.\n\
-         What only {node} has will be lost.",
-        if others.is_empty() { "the other node".to_owned() } else { others.join(", ") }
+         {}",
+        if others.is_empty() { "the other node".to_owned() } else { others.join(", ") },
+        if discard {
+            format!("What only {node} has will be lost, and nothing of it is kept.")
+        } else {
+            format!(
+                "What {node} acknowledged alone is kept apart first (safectl conflicts list {module}); other files that \
+                 only it has will be lost."
+            )
+        }
     )
 }
 
