@@ -158,6 +158,16 @@ impl Failover {
             self.fence("this node was paused for so long that the other may have gone on");
             return true;
         }
+        // The other one serves from the whole timeout on: until then this node is out of its way.
+        if !self.carrier
+            && self.raw_silence(9)
+            && !self.peer_fenced()
+            && !self.recording()
+            && let Some(why) = self.isolation_waits()
+        {
+            self.fence(why);
+            return true;
+        }
         if self.session.is_some() || self.leaving.is_some() {
             return false;
         }

@@ -179,7 +179,7 @@ impl Draining<'_> {
                 self.resync.pass(end.min(size) - at)?;
             }
             // The last piece holds the size too: there may be a hole at the end, which is made by setting the size.
-            let sent = self.piece(file, at..end, compare, end >= size)?;
+            let Some(sent) = self.piece(file, at..end, compare, end >= size)? else { continue };
             if compare {
                 self.resync.pass(sent)?;
             }
@@ -201,9 +201,10 @@ impl Draining<'_> {
         Ok(true)
     }
 
-    /// Sends the size; false: the file has grown beyond `from`.
+    /// Sends the size; false: the file has grown beyond `from`. Holds all of the file: an append between the size and
+    /// `from` may be there already and not yet here, and would be cut off.
     fn tail(&self, file: &OwnedFd, from: u64) -> Step<bool> {
-        let _held = self.hold(from, u64::MAX);
+        let _held = self.hold(0, u64::MAX);
         let (size, time) = self.size_and_time(file)?;
         if size > from {
             return Ok(false);
@@ -213,10 +214,13 @@ impl Draining<'_> {
         Ok(true)
     }
 
-    /// Answers how much content differed.
-    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool, last: bool) -> Step<u64> {
+    /// Answers how much content differed; none: the file was cut off before the piece, so that its size is not held.
+    fn piece(&self, file: &OwnedFd, piece: Range<u64>, compare: bool, last: bool) -> Step<Option<u64>> {
         let _held = self.hold(piece.start, if last { u64::MAX } else { piece.end });
         let (size, time) = self.size_and_time(file)?;
+        if last && size < piece.start {
+            return Ok(None);
+        }
         let within = piece.start..piece.end.min(size).max(piece.start);
         let runs = if compare { self.compare(file, &within, size)? } else { vec![within] };
         let sent = runs.iter().map(|run| run.end - run.start).sum();
@@ -230,7 +234,7 @@ impl Draining<'_> {
         }
         sender.flush()?;
         self.clear(piece);
-        Ok(sent)
+        Ok(Some(sent))
     }
 
     /// Which parts of the piece differ.

@@ -144,5 +144,25 @@ pub(crate) fn assert_equal(a: &Path, b: &Path) {
         .unwrap();
     let differences = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && differences.is_empty(), "trees differ:\n{differences}{errors}");
+    let content: String = differences.lines().map(|line| content(a, b, line)).collect();
+    assert!(
+        output.status.success() && differences.is_empty(),
+        "trees differ:\n{differences}{content}{errors}"
+    );
+}
+
+/// Where the content of a file differs.
+fn content(a: &Path, b: &Path, line: &str) -> String {
+    let Some((_, name)) = line.split_once(' ') else { return String::new() };
+    let (Ok(a), Ok(b)) = (std::fs::read(a.join(name)), std::fs::read(b.join(name))) else {
+        return String::new();
+    };
+    let differs = |at: &usize| a.get(*at) != b.get(*at);
+    let longest = a.len().max(b.len());
+    let (Some(from), Some(to)) = ((0..longest).find(differs), (0..longest).rev().find(differs)) else {
+        return format!("{name}: equal by now\n");
+    };
+    let some = |file: &[u8]| file.get(from..(from + 24).min(file.len())).unwrap_or_default().to_vec();
+    let (size, other) = (a.len(), b.len());
+    format!("{name}: {size} and {other} bytes, differ from {from} to {to}: {:?} / {:?}\n", some(&a), some(&b))
 }

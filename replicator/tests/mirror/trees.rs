@@ -93,6 +93,7 @@ fn while_it_is_brought_in_step() {
             pair.session(5, Plan::Delta);
         });
         settle_down(&mut pair);
+        crate::pair::assert_equal(&pair.a.below(), &pair.b.data);
         pair.assert_equal();
     }
 }

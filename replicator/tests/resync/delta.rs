@@ -9,7 +9,7 @@ use safe_replicator::knowledge::Knowledge;
 use safe_replicator::resync::{Outcome, Plan};
 
 use crate::application::{Act, Application, any_act, object};
-use crate::pair::{Pair, differences};
+use crate::pair::{Pair, UnderWay, differences};
 use crate::random::{Random, grow};
 
 const BINDING: Binding = Binding { lineage: 3, boot: 4 };
@@ -220,4 +220,27 @@ fn many_moved_files_are_found_in_one_search() {
     pair.in_step(Plan::Delta);
     pair.assert_equal();
     assert_eq!(std::fs::read(pair.target.join("dir/g7")).unwrap(), b"new");
+}
+
+/// An append is under way, on the target and not yet here, while the resync sets the size of the file.
+#[test]
+fn setting_the_size_does_not_cut_off_what_is_being_appended() {
+    for before in [100, (4 << 20) - 7, (5 << 20) + 100] {
+        let pair = Pair::new();
+        let file = pair.source.join("ledger");
+        std::fs::write(&file, vec![b'.'; before]).unwrap();
+        pair.in_step(Plan::Full);
+        let object = object(&file).unwrap();
+        pair.knowledge.mark(&[Change::data_from(object.clone(), 0)]).unwrap();
+        let (offset, data, next) = (before as u64, &b"appended"[..], &b"and more"[..]);
+        *pair.link.under_way.lock() =
+            Some(UnderWay { object, file: file.clone(), offset, data, next, sent: false });
+        pair.in_step(Plan::Delta);
+        // If no keys are ever asked for that leave it room, it only comes afterwards.
+        let appended = pair.link.under_way.lock().is_none();
+        let (source, target) =
+            (std::fs::read(&file).unwrap(), std::fs::read(pair.target.join("ledger")).unwrap());
+        assert_eq!(source.ends_with(b"appendedand more"), appended);
+        assert!(source == target, "{} and {} bytes", source.len(), target.len());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -160,6 +161,67 @@ pub(crate) struct Fake {
     pub(crate) everything: RwLock<()>,
     pub(crate) waiting: AtomicUsize,
     pub(crate) in_flight: Mutex<DirtySet>,
+    /// A write of the application that is sent while the keys behind it are held.
+    pub(crate) under_way: Mutex<Option<UnderWay>>,
+}
+
+/// A write that the target has and the source has not yet: it comes to the source when its keys are asked for, or when
+/// something else was sent. The application appends `next` behind it at once.
+pub(crate) struct UnderWay {
+    pub(crate) object: Object,
+    pub(crate) file: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) data: &'static [u8],
+    pub(crate) next: &'static [u8],
+    pub(crate) sent: bool,
+}
+
+impl UnderWay {
+    fn end(&self) -> u64 {
+        self.offset + self.data.len() as u64
+    }
+
+    fn carry_out(&self, link: &Fake) {
+        let file = std::fs::OpenOptions::new().write(true).open(&self.file).unwrap();
+        file.write_all_at(self.data, self.offset).unwrap();
+        self.send(link, self.end(), self.next);
+        file.write_all_at(self.next, self.end()).unwrap();
+    }
+
+    fn send(&self, link: &Fake, offset: u64, data: &'static [u8]) {
+        let (id, data) = (link.id(&self.object), Bytes::from_static(data));
+        let time = Timestamp { seconds: 1, nanos: 0 };
+        link.carry(&Op::Write { id, offset, data, time, mode: None }).unwrap();
+    }
+}
+
+impl Fake {
+    /// These keys are asked for, and granted when this returns.
+    fn meet(&self, keys: &[Key]) {
+        let mut under_way = self.under_way.lock();
+        let Some(write) = under_way.as_mut() else { return };
+        let of_it = keys.iter().find_map(|key| match key {
+            Key::Data { object, from, to } if *object == write.object => Some((*from, *to)),
+            _ => None,
+        });
+        let everything = keys.contains(&Key::Everything);
+        let conflicts = everything || of_it.is_some_and(|(from, to)| from < write.end() && write.offset < to);
+        if write.sent && conflicts {
+            write.carry_out(self);
+            *under_way = None;
+        } else if !write.sent && of_it.is_some_and(|(from, to)| from >= write.end() && to == u64::MAX) {
+            write.sent = true;
+            write.send(self, write.offset, write.data);
+        }
+    }
+
+    /// The write under way comes to its end here.
+    pub(crate) fn end_under_way(&self) {
+        let write = self.under_way.lock().take_if(|write| write.sent);
+        if let Some(write) = write {
+            write.carry_out(self);
+        }
+    }
 }
 
 impl Fake {
@@ -180,6 +242,7 @@ impl Fake {
             everything: RwLock::new(()),
             waiting: AtomicUsize::new(0),
             in_flight: Mutex::default(),
+            under_way: Mutex::default(),
         }
     }
 
@@ -272,10 +335,12 @@ impl Link for Fake {
     fn submit(&self, ops: Vec<Op>) -> Result<(), Failure> {
         // As over a network: those behind one that is refused are carried out all the same.
         let outcomes: Vec<_> = ops.iter().map(|op| self.carry(op)).collect();
+        self.end_under_way();
         outcomes.into_iter().collect()
     }
 
     fn lock(&self, keys: &[Key]) -> Box<dyn Held + '_> {
+        self.meet(keys);
         if keys.contains(&Key::Everything) {
             Box::new(Guard::Everything(self.everything.write()))
         } else {
