@@ -1,12 +1,12 @@
 //! Holds the keys of an operation while it is decided and carried out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
 use safe_replication::key::Key;
 use safe_replication::order::{Order, Ticket};
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
 
 #[derive(Debug, Default)]
 struct Turn {
@@ -75,34 +75,5 @@ impl Drop for Guard<'_> {
                 turn.changed.notify_one();
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU64;
-
-    use super::*;
-
-    #[test]
-    fn holders_of_one_key_exclude_each_other() {
-        let locks = Locks::default();
-        let inside = AtomicU64::new(0);
-        let most = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..500 {
-                        let guard = locks.hold(&[Key::meta(1), Key::meta(0).shared()]);
-                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                        drop(guard);
-                    }
-                });
-            }
-        });
-        assert_eq!(most.load(Ordering::SeqCst), 1);
-        assert_eq!(locks.waiting(), 0);
-        assert!(locks.inner.lock().order.is_empty());
     }
 }

@@ -45,6 +45,7 @@ pub mod source;
 pub mod space;
 pub mod state;
 pub mod stream;
+pub mod sync;
 pub mod throttle;
 pub mod tls;
 pub mod watch;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Away for this long, the reader is replaced.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -86,28 +86,5 @@ impl Post {
     pub(super) fn end(&self) {
         self.inner.lock().ended = true;
         self.changed.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_away_for_long_is_replaced_and_stands_by_afterwards() {
-        let post = Post::default();
-        post.leave();
-        assert!(post.come_back(0), "a short absence changes nothing");
-        std::thread::scope(|scope| {
-            post.leave();
-            let deputy = scope.spawn(|| post.stand_by());
-            assert_eq!(deputy.join().expect("it goes on"), Some(1));
-            assert!(!post.is_manned());
-            assert!(!post.come_back(0), "another one is on duty");
-            assert!(post.is_manned());
-            let first = scope.spawn(|| post.stand_by());
-            post.end();
-            assert_eq!(first.join().expect("it ends"), None);
-        });
     }
 }
