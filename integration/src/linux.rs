@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::error::{Context as _, Result};
@@ -57,10 +57,22 @@ pub fn enter_network_of(pid: u32) -> Result<()> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).context(|| path)
 }
 
-/// Mounts made here from now on are seen here only.
+/// Mounts made here from now on are seen here only. What others mounted for a while is not kept mounted by this: a copy of
+/// a mount here would outlive theirs.
 pub(crate) fn private_mounts() -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .context(|| "private mounts".to_owned())
+        .context(|| "private mounts".to_owned())?;
+    let table = std::fs::read_to_string("/proc/self/mounts").context(|| "mounts".to_owned())?;
+    for line in table.lines().rev() {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let passing = place.starts_with("/tmp/") || place.starts_with("/var/tmp/");
+        if passing || kind == "fuse" || kind.starts_with("fuse.") {
+            // It may have gone by now, or stay for its name: then it is as before.
+            drop(rustix::mount::unmount(place, UnmountFlags::DETACH));
+        }
+    }
+    Ok(())
 }
 
 /// A filesystem of the kernel's own.
