@@ -69,7 +69,7 @@ pub(crate) fn private_mounts() -> Result<()> {
         let passing = place.starts_with("/tmp/") || place.starts_with("/var/tmp/");
         if passing || kind == "fuse" || kind.starts_with("fuse.") {
             // It may have gone by now, or stay for its name: then it is as before.
-            drop(rustix::mount::unmount(place, UnmountFlags::DETACH));
+            let _gone = rustix::mount::unmount(place, UnmountFlags::DETACH);
         }
     }
     Ok(())

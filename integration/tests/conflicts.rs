@@ -94,8 +94,12 @@ fn what_the_loser_wrote_is_kept_and_comes_back() -> Result<()> {
     assert_eq!(conflicts(&c)?.len(), 1);
     let unasked = c.node(0).try_safectl(&format!("conflicts discard files {}", kept.id))?;
     assert_eq!(unasked.code, 1, "it asks before something is lost");
+    c.node(0).safectl("shutdown files")?;
+    let removed = c.node(0).try_safectl("module remove files")?;
+    assert!(removed.code != 0 && removed.err.contains("conflicts list files"), "{}", removed.err);
     c.node(0).safectl(&format!("conflicts discard files {} --yes", kept.id))?;
     assert!(conflicts(&c)?.is_empty());
+    c.node(0).safectl("module remove files")?;
     c.finish()
 }
 

@@ -81,6 +81,19 @@ async fn pass_list(
     bounded(node, PATIENCE, client.list_conflicts(request)).await
 }
 
+/// A module is not removed with archives of it: they would go with its directory.
+pub(super) async fn must_be_none(desk: &Desk, module: &str) -> Result<(), Status> {
+    let (path, node) = (place(desk, module), desk.own()?);
+    let kept = super::blocking(move || conflicts::list(&path).map_err(unreadable)).await?.len();
+    if kept == 0 {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "{node} keeps {kept} archives of what only its copy of {module} held, which would be lost: safectl conflicts list \
+         {module}; then restore or discard each"
+    )))
+}
+
 /// See `ModuleService.ShowConflict`.
 pub(super) async fn show(desk: &Desk, request: ShowConflictRequest) -> Result<ShowConflictResponse, Status> {
     validate::module(&request.module)?;

@@ -89,7 +89,8 @@ impl PeerService for Desk {
         request: Request<PrepareRemoveRequest>,
     ) -> Result<Response<PrepareRemoveResponse>, Status> {
         let name = request.into_inner().name;
-        self.0.context.node.prepare_remove(validate::module(&name)?).await.map_err(refuse)?;
+        super::conflicts::must_be_none(&self.0, validate::module(&name)?).await?;
+        self.0.context.node.prepare_remove(&name).await.map_err(refuse)?;
         Ok(Response::new(PrepareRemoveResponse {}))
     }
 

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use safe_proto::peer::{PrepareRemoveRequest, RemoveLocalRequest};
 use tonic::Status;
 
-use super::{Desk, refuse, status, validate};
+use super::{Desk, conflicts, refuse, status, validate};
 use crate::peer::nodes::bounded;
 
 /// For one node.
@@ -31,6 +31,7 @@ pub(super) async fn remove(desk: &Desk, name: &str) -> Result<(), Status> {
 
 async fn ask(desk: &Desk, own: &str, node: &str, name: &str) -> Result<(), Status> {
     if node == own {
+        conflicts::must_be_none(desk, name).await?;
         return desk.context.node.prepare_remove(name).await.map_err(refuse);
     }
     let mut client = desk.nodes.peer(node).await?;
