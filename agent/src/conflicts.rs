@@ -5,14 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use safe_replication::archive::{ENTRIES, Entry, MANIFEST, Manifest};
+use safe_replication::archive::{ENTRIES, Entry, MANIFEST, Manifest, UNFINISHED};
 
 mod restore;
 
 pub use restore::{Restored, restore};
 
-/// The end of the name of one that is not whole.
-const UNFINISHED: &str = ".new";
 /// Shortest beginning of an id that names it.
 const SHORTEST: usize = 4;
 

@@ -86,9 +86,13 @@ impl Cover {
                 found.failed.get_or_insert(why);
             }
         }
+        let table = match Table::read() {
+            Ok(table) => table,
+            Err(error) => return Found { failed: Some(unreadable(&error)), ..found },
+        };
         let mut covered = Vec::new();
         for directory in &self.directories {
-            match self.put_one(directory, noted.contains(directory)) {
+            match self.put_one(directory, &table, noted.contains(directory)) {
                 Ok(None) => {}
                 Ok(Some(bypassed)) => {
                     found.bypassed = found.bypassed.or(bypassed);
@@ -106,9 +110,14 @@ impl Cover {
     }
 
     /// None: there is nothing to cover. Else how the cover was gone around, if it was.
-    fn put_one(&self, directory: &Path, noted: bool) -> Result<Option<Option<String>>, String> {
+    fn put_one(
+        &self,
+        directory: &Path,
+        table: &Table,
+        noted: bool,
+    ) -> Result<Option<Option<String>>, String> {
         let shown = directory.display();
-        if Table::read().map_err(|error| unreadable(&error))?.is_covered(directory) {
+        if table.is_covered(directory) {
             return Ok(Some(None));
         }
         if !fuse_mounts_at(&[directory.to_owned()]).is_empty() || !self.is_marked(directory) {

@@ -1,7 +1,7 @@
 //! Keeps what only this copy holds, before that of the other node takes its place: what was marked as different, as it
 //! is now.
 //!
-//! An archive is a directory `conflicts/LINEAGE` beside the journal: `data/N/PATH` the content of files below directory
+//! An archive is a directory named by the lineage: `data/N/PATH` the content of files below directory
 //! N of the module, `entries.jsonl` one [`Entry`] a line, `manifest.json` the [`Manifest`], written last. While
 //! it is made its name ends in `.new`; what was broken off is removed when the next one is made. All of an archive is
 //! durable when [`keep`] returns.
@@ -11,19 +11,20 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use safe_replication::archive::{Attributes, Entry, MANIFEST, Manifest, Text, VERSION, What};
+use safe_replication::archive::{Attributes, Entry, Manifest, Text, UNFINISHED, VERSION, What};
 use safe_replication::object::Kind;
 use safe_replication::tree::Entry as Found;
 
-use crate::backing::{Backing, Root};
+use crate::backing::{Backing, Root, open_name};
 use crate::resync::link::Located;
 use crate::resync::local;
 use place::Place;
@@ -33,10 +34,6 @@ mod content;
 mod place;
 mod wanted;
 
-/// Directory of all archives, beside the journal.
-pub const DIRECTORY: &str = "conflicts";
-/// Its end says that an archive is not whole.
-const UNFINISHED: &str = ".new";
 /// Larger files are kept by ranges, where the ranges are known.
 const LARGE: u64 = 64 << 20;
 
@@ -111,11 +108,11 @@ pub fn keep(
     let outcome = write(backing, &wanted, &part, order, cancel);
     if outcome.is_err() {
         // What stays behind is removed before the next one.
-        drop(place::remove(&part));
+        drop(fs::remove_dir_all(&part));
     }
     let manifest = outcome?;
     if whole.exists() {
-        place::remove(&whole).map_err(Refused::io(&whole))?;
+        fs::remove_dir_all(&whole).map_err(Refused::io(&whole))?;
     }
     fs::rename(&part, &whole).map_err(Refused::io(&whole))?;
     place::sync(directory)?;
@@ -126,7 +123,7 @@ fn remove_unfinished(directory: &Path) -> Result<(), Refused> {
     for entry in fs::read_dir(directory).map_err(Refused::io(directory))? {
         let path = entry.map_err(Refused::io(directory))?.path();
         if path.to_string_lossy().ends_with(UNFINISHED) {
-            place::remove(&path).map_err(Refused::io(&path))?;
+            fs::remove_dir_all(&path).map_err(Refused::io(&path))?;
         }
     }
     Ok(())
@@ -162,6 +159,33 @@ struct Count {
     entries: u64,
 }
 
+/// Something that was found, and the directory that has it, open.
+struct Spot<'a> {
+    root: &'a Root,
+    directory: BorrowedFd<'a>,
+    /// From the root; empty: the root itself.
+    path: &'a [Bytes],
+}
+
+impl Spot<'_> {
+    fn name(&self) -> &[u8] {
+        self.path.last().map_or(&[], |name| name)
+    }
+
+    fn failed(&self) -> impl FnOnce(Errno) -> Refused {
+        Refused::at(local::display(self.root, self.path))
+    }
+
+    fn xattrs(&self) -> Result<Vec<(Text, Text)>, Refused> {
+        if self.path.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = open_name(self.directory, self.name(), OFlags::PATH).map_err(self.failed())?;
+        let xattrs = local::xattrs(found.as_fd()).map_err(self.failed())?;
+        Ok(xattrs.into_iter().map(|(name, value)| (Text(name.to_vec()), Text(value.to_vec()))).collect())
+    }
+}
+
 /// Goes through what is wanted; without a place it only counts.
 struct Keeper<'a> {
     backing: &'a Backing,
@@ -181,7 +205,7 @@ impl<'a> Keeper<'a> {
         let backing = self.backing;
         for root in backing.roots.iter() {
             if wanted.everything {
-                self.below(root, &mut Vec::new())?;
+                self.below(root, &[])?;
                 continue;
             }
             for (path, what) in wanted.of_root(root.index) {
@@ -196,38 +220,25 @@ impl<'a> Keeper<'a> {
         let failed = |errno| Refused::at(local::display(root, path))(errno);
         let Some((name, above)) = path.split_last() else {
             let own = local::own_entry(root.directory.as_fd()).map_err(failed)?;
-            self.note(root, path, &own, What::Attributes)?;
-            return if wanted.deep { self.below(root, &mut Vec::new()) } else { Ok(()) };
+            return self.found(&Spot { root, directory: root.directory.as_fd(), path }, &own, wanted);
         };
         if root.excludes(above, name) {
             return Ok(());
         }
-        let found = match place::descend(root, above) {
-            Ok(Some(directory)) => local::entry(directory.as_fd(), name).map_err(failed)?,
-            Ok(None) => None,
-            Err(errno) => return Err(failed(errno)),
-        };
-        let Some(found) = found else {
-            return if wanted.name { self.removed(root, path) } else { Ok(()) };
-        };
-        match found.kind {
-            Kind::Directory => {
-                self.note(root, path, &found, What::Attributes)?;
-                if wanted.deep { self.below(root, &mut path.to_vec()) } else { Ok(()) }
-            }
-            Kind::File if wanted.name => self.file(root, path, &found, &Ranges::Whole),
-            Kind::File if !wanted.ranges.is_empty() => self.file(root, path, &found, &wanted.ranges),
-            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                self.note(root, path, &found, What::Attributes)
-            }
+        let directory = root.open_directory(above).map_err(failed)?;
+        if let Some(directory) = &directory
+            && let Some(found) = local::entry(directory.as_fd(), name).map_err(failed)?
+        {
+            return self.found(&Spot { root, directory: directory.as_fd(), path }, &found, wanted);
         }
+        if wanted.name { self.removed(root, path) } else { Ok(()) }
     }
 
     /// Everything below a directory.
-    fn below(&mut self, root: &Root, path: &mut Vec<Bytes>) -> Result<(), Refused> {
-        let failed = |path: &[Bytes]| Refused::at(local::display(root, path));
-        let Some(directory) = place::descend(root, path).map_err(failed(path))? else { return Ok(()) };
-        for name in local::names(directory.as_fd()).map_err(failed(path))? {
+    fn below(&mut self, root: &Root, path: &[Bytes]) -> Result<(), Refused> {
+        let failed = |errno| Refused::at(local::display(root, path))(errno);
+        let Some(directory) = root.open_directory(path).map_err(failed)? else { return Ok(()) };
+        for name in local::names(directory.as_fd()).map_err(failed)? {
             if root.excludes(path, &name) {
                 continue;
             }
@@ -235,43 +246,48 @@ impl<'a> Keeper<'a> {
                 Ok(Some(found)) => found,
                 // What is mounted there is not of this module.
                 Ok(None) | Err(Errno::XDEV) => continue,
-                Err(errno) => return Err(failed(path)(errno)),
+                Err(errno) => return Err(failed(errno)),
             };
-            path.push(name);
-            match found.kind {
-                Kind::Directory => {
-                    self.note(root, path, &found, What::Attributes)?;
-                    self.below(root, path)?;
-                }
-                Kind::File => self.file(root, path, &found, &Ranges::Whole)?,
-                Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                    self.note(root, path, &found, What::Attributes)?;
-                }
-            }
-            path.pop();
+            let path = &[path, &[name]].concat();
+            self.found(&Spot { root, directory: directory.as_fd(), path }, &found, &Wanted::ALL)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, root: &Root, path: &[Bytes], found: &Found, ranges: &Ranges) -> Result<(), Refused> {
+    fn found(&mut self, spot: &Spot<'_>, found: &Found, wanted: &Wanted) -> Result<(), Refused> {
+        match found.kind {
+            Kind::Directory => {
+                self.note(spot, found, What::Attributes)?;
+                if wanted.deep { self.below(spot.root, spot.path) } else { Ok(()) }
+            }
+            Kind::File if wanted.name => self.file(spot, found, &Ranges::Whole),
+            Kind::File if !wanted.ranges.is_empty() => self.file(spot, found, &wanted.ranges),
+            Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                self.note(spot, found, What::Attributes)
+            }
+        }
+    }
+
+    fn file(&mut self, spot: &Spot<'_>, found: &Found, ranges: &Ranges) -> Result<(), Refused> {
+        let (root, path) = (spot.root, spot.path);
         let ranges = if found.size <= LARGE { &Ranges::Whole } else { ranges };
         if found.links > 1 {
-            if let Some(first) = self.linked.get(&(root.index, found.inode)).cloned() {
-                if let Some(place) = &mut self.place {
-                    place.link(root, &first, path)?;
+            if let Some(first) = self.linked.get(&(root.index, found.inode)) {
+                if let Some(place) = &self.place {
+                    place.link(root, first, path)?;
                 }
-                return self.note(root, path, found, what(ranges, found.size));
+                return self.note(spot, found, what(ranges, found.size));
             }
             self.linked.insert((root.index, found.inode), path.to_vec());
         }
-        let source = content::open(root, path)?;
+        let (source, _) = local::open_file(spot.directory, spot.name()).map_err(spot.failed())?;
         self.count.bytes += content::size(&source, ranges, found.size)?;
         self.count.files += 1;
-        if let Some(place) = &mut self.place {
+        if let Some(place) = &self.place {
             let target = place.create(root, path)?;
             content::copy(&source, &target, ranges, found.size, self.cancel)?;
         }
-        self.note(root, path, found, what(ranges, found.size))
+        self.note(spot, found, what(ranges, found.size))
     }
 
     fn removed(&mut self, root: &Root, path: &[Bytes]) -> Result<(), Refused> {
@@ -280,11 +296,12 @@ impl<'a> Keeper<'a> {
         self.line(|| Ok(Entry { directory, path, what: What::Removed, attributes: None }))
     }
 
-    fn note(&mut self, root: &Root, path: &[Bytes], found: &Found, what: What) -> Result<(), Refused> {
+    fn note(&mut self, spot: &Spot<'_>, found: &Found, what: What) -> Result<(), Refused> {
         self.line(|| {
-            let xattrs = if found.xattrs == [0; 16] { Vec::new() } else { place::xattrs(root, path)? };
+            let xattrs = if found.xattrs == [0; 16] { Vec::new() } else { spot.xattrs()? };
             let attributes = Some(Attributes::of(found, xattrs));
-            Ok(Entry { directory: root.index, path: Text(local::join(path)), what, attributes })
+            let (directory, path) = (spot.root.index, Text(local::join(spot.path)));
+            Ok(Entry { directory, path, what, attributes })
         })
     }
 
@@ -336,26 +353,4 @@ fn human(bytes: u64) -> String {
     } else {
         format!("{whole}.{tenths} {unit}")
     }
-}
-
-/// The archives in `directory`, the newest last; what cannot be read is left out.
-///
-/// # Errors
-/// The directory cannot be read.
-pub fn list(directory: &Path) -> io::Result<Vec<(PathBuf, Manifest)>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let manifest = fs::read(path.join(MANIFEST)).ok();
-        if let Some(manifest) = manifest.and_then(|text| Manifest::parse(&text)) {
-            found.push((path, manifest));
-        }
-    }
-    found.sort_by_key(|(_, manifest)| manifest.at);
-    Ok(found)
 }

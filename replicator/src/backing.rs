@@ -74,6 +74,23 @@ impl Root {
         self.open(object, OFlags::PATH | OFlags::NOFOLLOW)
     }
 
+    /// Opens a directory below the root for reading; none: it is not there (any more).
+    ///
+    /// # Errors
+    /// As openat2(2).
+    pub fn open_directory(&self, path: &[Bytes]) -> Result<Option<OwnedFd>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut at = rustix::fs::openat(&self.directory, c".", flags | OFlags::CLOEXEC, Mode::empty())?;
+        for name in path {
+            at = match open_name(at.as_fd(), name, flags) {
+                Ok(directory) => directory,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(at))
+    }
+
     /// Whether a name in a directory, itself named from this one downwards, is not replicated.
     #[must_use]
     pub fn excludes(&self, directory: &[Bytes], name: &[u8]) -> bool {

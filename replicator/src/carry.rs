@@ -357,7 +357,11 @@ fn write_all(file: &OwnedFd, mut offset: u64, mut data: &[u8]) -> Result<(), Err
     Ok(())
 }
 
-fn copy(
+/// Copies a range, all of which exists in the source. The filesystem shares it where it can.
+///
+/// # Errors
+/// What the filesystem says; `EIO` if the source is shorter.
+pub fn copy(
     from: &OwnedFd,
     mut source: u64,
     to: &OwnedFd,

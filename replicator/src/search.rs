@@ -2,14 +2,13 @@
 //! directory that is known only by its handle.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
-use crate::backing::open_name;
 use crate::node::{Node, Nodes};
 use crate::resync::local::path_beneath;
 
@@ -53,7 +52,7 @@ fn walk(nodes: &Nodes, node: &Arc<Node>) -> Result<bool, Errno> {
     }
     let mut directories: Vec<Vec<Bytes>> = vec![Vec::new()];
     while let Some(path) = directories.pop() {
-        let Some(directory) = open_path(&root.directory, &path)? else { continue };
+        let Some(directory) = root.open_directory(&path)? else { continue };
         let mut buffer = [MaybeUninit::<u8>::uninit(); 16 << 10];
         let mut entries = RawDir::new(&directory, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -72,18 +71,4 @@ fn walk(nodes: &Nodes, node: &Arc<Node>) -> Result<bool, Errno> {
         }
     }
     Ok(false)
-}
-
-/// A directory below the root for reading; none if it is gone by now.
-fn open_path(root: &OwnedFd, path: &[Bytes]) -> Result<Option<OwnedFd>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let mut at = rustix::fs::openat(root, c".", flags | OFlags::CLOEXEC, Mode::empty())?;
-    for name in path {
-        at = match open_name(at.as_fd(), name, flags) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-    }
-    Ok(Some(at))
 }

@@ -1,11 +1,11 @@
 //! Brings an archive's files into a directory, with everything they had.
 
 use std::ffi::OsStr;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags};
@@ -113,7 +113,7 @@ fn above<'p>(from: &OwnedFd, path: &'p [Vec<u8>]) -> io::Result<(OwnedFd, &'p [u
     Ok((make(from, above)?, name))
 }
 
-fn source(data: &OwnedFd, entry: &Entry) -> io::Result<OwnedFd> {
+fn source(data: &OwnedFd, entry: &Entry) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = rustix::fs::openat(data, entry.directory.to_string(), flags, Mode::empty())?;
     let mut names = entry.path.0.split(|byte| *byte == b'/').peekable();
@@ -121,19 +121,18 @@ fn source(data: &OwnedFd, entry: &Entry) -> io::Result<OwnedFd> {
         let flags = if names.peek().is_some() { flags } else { OFlags::NOFOLLOW | OFlags::CLOEXEC };
         at = rustix::fs::openat(&at, name, flags, Mode::empty())?;
     }
-    Ok(at)
+    Ok(at.into())
 }
 
-fn create(target: &OwnedFd, path: &[Vec<u8>]) -> io::Result<OwnedFd> {
+fn create(target: &OwnedFd, path: &[Vec<u8>]) -> io::Result<File> {
     let (directory, name) = above(target, path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?)
+    Ok(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?.into())
 }
 
 /// Holes stay holes; answers the bytes of what is no hole.
-fn copy(source: &OwnedFd, target: &OwnedFd) -> io::Result<u64> {
-    let size = u64::try_from(rustix::fs::fstat(source)?.st_size).unwrap_or(0);
-    rustix::fs::ftruncate(target, size)?;
+fn copy(source: &File, target: &File) -> io::Result<u64> {
+    target.set_len(source.metadata()?.len())?;
     let (mut at, mut total) = (0, 0);
     loop {
         let from = match rustix::fs::seek(source, SeekFrom::Data(at)) {
@@ -148,20 +147,15 @@ fn copy(source: &OwnedFd, target: &OwnedFd) -> io::Result<u64> {
     }
 }
 
-fn piece(source: &OwnedFd, target: &OwnedFd, from: u64, to: u64) -> io::Result<()> {
+fn piece(source: &File, target: &File, from: u64, to: u64) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = from;
     while at < to {
         let want = usize::try_from(to - at).unwrap_or(usize::MAX).min(buffer.len());
-        let got = rustix::io::pread(source, &mut buffer[..want], at)?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut done = 0;
-        while done < got {
-            done += rustix::io::pwrite(target, &buffer[done..got], at + done as u64)?;
-        }
-        at += got as u64;
+        let part = &mut buffer[..want];
+        source.read_exact_at(part, at)?;
+        target.write_all_at(part, at)?;
+        at += want as u64;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::node_service::ON_BEHALF;
+use super::node_service::on_behalf;
 use super::{Desk, status, validate};
 use crate::conflicts::{self, Archive, Restored};
 use crate::peer::nodes::bounded;
@@ -44,21 +44,13 @@ pub(super) async fn list(
 ) -> Result<ListConflictsResponse, Status> {
     let module = request.module;
     validate::module(&module)?;
-    let own = desk.own()?;
     if request.local {
-        let (path, node) = (place(desk, &module), own);
-        let found = super::blocking(move || conflicts::list(&path).map_err(unreadable)).await?;
-        let conflicts = found.iter().map(|archive| told(&node, archive)).collect();
-        return Ok(ListConflictsResponse { conflicts, missing: Vec::new() });
+        return here(desk, &module).await;
     }
+    let own = desk.own()?;
     let nodes = status::locate(desk, &module).await?.nodes;
     let ask = |node: String| async {
-        let request = ListConflictsRequest { module: module.clone(), local: true };
-        let answer = if node == own {
-            Box::pin(list(desk, request)).await
-        } else {
-            pass_list(desk, &node, request).await
-        };
+        let answer = if node == own { here(desk, &module).await } else { there(desk, &node, &module).await };
         (node, answer)
     };
     let mut all = ListConflictsResponse::default();
@@ -72,19 +64,22 @@ pub(super) async fn list(
     Ok(all)
 }
 
-async fn pass_list(
-    desk: &Desk,
-    node: &str,
-    request: ListConflictsRequest,
-) -> Result<ListConflictsResponse, Status> {
+async fn here(desk: &Desk, module: &str) -> Result<ListConflictsResponse, Status> {
+    let (path, node) = (place(desk, module), desk.own()?);
+    let found = super::blocking(move || conflicts::list(&path).map_err(unreadable)).await?;
+    let conflicts = found.iter().map(|archive| told(&node, archive)).collect();
+    Ok(ListConflictsResponse { conflicts, missing: Vec::new() })
+}
+
+async fn there(desk: &Desk, node: &str, module: &str) -> Result<ListConflictsResponse, Status> {
     let mut client = desk.nodes.modules(node).await?;
+    let request = ListConflictsRequest { module: module.to_owned(), local: true };
     bounded(node, PATIENCE, client.list_conflicts(request)).await
 }
 
 /// A module is not removed with archives of it: they would go with its directory.
 pub(super) async fn must_be_none(desk: &Desk, module: &str) -> Result<(), Status> {
-    let (path, node) = (place(desk, module), desk.own()?);
-    let kept = super::blocking(move || conflicts::list(&path).map_err(unreadable)).await?.len();
+    let (node, kept) = (desk.own()?, here(desk, module).await?.conflicts.len());
     if kept == 0 {
         return Ok(());
     }
@@ -201,14 +196,6 @@ fn elsewhere(desk: &Desk, node: &str) -> Result<Option<String>, Status> {
     }
     validate::node(node)?;
     Ok((desk.own()? != node).then(|| node.to_owned()))
-}
-
-fn on_behalf<T>(caller: &str, message: T) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    if let Ok(caller) = caller.parse() {
-        request.metadata_mut().insert(ON_BEHALF, caller);
-    }
-    request
 }
 
 fn unreadable(error: std::io::Error) -> Status {

@@ -10,7 +10,7 @@ use safe_proto::module::{
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
-use super::node_service::ON_BEHALF;
+use super::node_service::on_behalf;
 use super::{Desk, refuse, status, validate};
 use crate::peer::catch_up::is_serving;
 use crate::peer::nodes::bounded;
@@ -109,14 +109,23 @@ fn verb(command: Command, request: &ControlModuleRequest) -> String {
     if command == Command::Unlock {
         return "data unlock".to_owned();
     }
-    let word = command.as_str_name().trim_start_matches("COMMAND_").to_lowercase();
+    flags(request).fold(word(command), |text, flag| format!("{text} --{flag}"))
+}
+
+/// The flags that are set, by name.
+pub(super) fn flags(request: &ControlModuleRequest) -> impl Iterator<Item = &'static str> {
     let flags = [
-        (request.force, " --force"),
-        (request.full, " --full"),
-        (request.discard, " --discard"),
-        (request.repair, " --repair"),
+        (request.force, "force"),
+        (request.full, "full"),
+        (request.discard, "discard"),
+        (request.repair, "repair"),
     ];
-    flags.iter().filter(|(set, _)| *set).fold(word, |text, (_, flag)| text + flag)
+    flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag)
+}
+
+/// The name of a command.
+pub(super) fn word(command: Command) -> String {
+    command.as_str_name().trim_start_matches("COMMAND_").to_lowercase()
 }
 
 async fn serving(desk: &Desk, name: &str) -> Result<Vec<String>, Status> {
@@ -151,16 +160,14 @@ impl Order<'_> {
             return here(self.desk, self.caller, self.command, self.request).await;
         }
         let mut client = self.desk.nodes.modules(node).await?;
-        let mut request = tonic::Request::new(ControlModuleRequest {
+        let message = ControlModuleRequest {
             command: self.command.into(),
             nodes: vec![node.to_owned()],
             local: true,
             ..self.request.clone()
-        });
+        };
+        let mut request = on_behalf(self.caller, message);
         request.set_timeout(PATIENCE);
-        if let Ok(caller) = self.caller.parse() {
-            request.metadata_mut().insert(ON_BEHALF, caller);
-        }
         let answer = bounded(node, PATIENCE, client.control_module(request)).await?;
         Ok(answer.outcomes.into_iter().next().map(|outcome| outcome.message).unwrap_or_default())
     }

@@ -245,14 +245,8 @@ fn asked_name(request: &InstallModuleRequest) -> String {
 
 /// A command as the audit log tells it.
 fn words(request: &ControlModuleRequest) -> String {
-    let flags = [
-        (request.force, " force"),
-        (request.full, " full"),
-        (request.discard, " discard"),
-        (request.repair, " repair"),
-    ];
-    let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
-    let command = request.command().as_str_name().trim_start_matches("COMMAND_").to_lowercase();
+    let flags: String = control::flags(request).map(|flag| format!(" {flag}")).collect();
+    let command = control::word(request.command());
     format!("{command} {:.63} on [{:.200}]{flags}", request.name, request.nodes.join(","))
 }
 

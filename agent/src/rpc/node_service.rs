@@ -79,7 +79,16 @@ async fn join(desk: &super::Desk, request: JoinClusterRequest) -> Result<JoinClu
 }
 
 /// Metadata of a call that a node passes on: who asked it.
-pub(super) const ON_BEHALF: &str = "safed-on-behalf";
+const ON_BEHALF: &str = "safed-on-behalf";
+
+/// A call that is passed on.
+pub(super) fn on_behalf<T>(caller: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Ok(caller) = caller.parse() {
+        request.metadata_mut().insert(ON_BEHALF, caller);
+    }
+    request
+}
 
 /// Who calls; from a node also for whom.
 pub(super) fn caller<T>(request: &Request<T>) -> String {

@@ -9,6 +9,9 @@ use crate::tree::Entry as Found;
 /// Version of the format.
 pub const VERSION: u32 = 1;
 
+/// The end of the name of an archive that is not whole.
+pub const UNFINISHED: &str = ".new";
+
 /// Name of the manifest in the directory of an archive; written last.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the list of entries.

@@ -2,18 +2,17 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use safe_replication::archive::{DATA, ENTRIES, Entry, MANIFEST, Manifest, Text};
+use safe_replication::archive::{DATA, ENTRIES, Entry, MANIFEST, Manifest};
 
 use super::{Refused, human};
-use crate::backing::{Root, open_name};
-use crate::resync::local;
+use crate::backing::Root;
 
 /// The archive leaves so much of its filesystem free, or a twentieth of it if that is less.
 const KEPT_FREE: u64 = 1 << 30;
@@ -96,11 +95,22 @@ pub(super) fn sync(directory: &Path) -> Result<(), Refused> {
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(Refused::io(directory))
 }
 
+/// Bytes that the archives of the module take, without the one of this name.
+fn used(directory: &Path, without: &str) -> io::Result<u64> {
+    let mut used = 0;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if !path.ends_with(without) {
+            let manifest = fs::read(path.join(MANIFEST)).ok().and_then(|text| Manifest::parse(&text));
+            used += manifest.map_or(0, |manifest| manifest.bytes);
+        }
+    }
+    Ok(used)
+}
+
 /// There is room for an archive of `needs` bytes beside the others of the module; `instead` is replaced by it.
 pub(super) fn must_fit(directory: &Path, instead: &str, needs: u64, limit: u64) -> Result<(), Refused> {
-    let others = super::list(directory).map_err(Refused::io(directory))?;
-    let others = others.iter().filter(|(path, _)| !path.ends_with(instead));
-    let used: u64 = others.map(|(_, manifest)| manifest.bytes).sum();
+    let used = used(directory, instead).map_err(Refused::io(directory))?;
     let stat = rustix::fs::statvfs(directory).map_err(Refused::at(directory.display().to_string()))?;
     let (free, all) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
     let free = free.saturating_sub(KEPT_FREE.min(all / 20));
@@ -117,33 +127,4 @@ pub(super) fn must_fit(directory: &Path, instead: &str, needs: u64, limit: u64) 
         format!("archive_limit = {}, of which older archives take {}", human(limit), human(used))
     };
     Err(Refused::Room { needs: human(needs), left: human(left), bound })
-}
-
-/// Opens a directory below a root; none: it is not there (any more).
-pub(super) fn descend(root: &Root, path: &[Bytes]) -> Result<Option<OwnedFd>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let mut at = rustix::fs::openat(&root.directory, c".", flags | OFlags::CLOEXEC, Mode::empty())?;
-    for name in path {
-        at = match open_name(at.as_fd(), name, flags) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-    }
-    Ok(Some(at))
-}
-
-/// Extended attributes of a path.
-pub(super) fn xattrs(root: &Root, path: &[Bytes]) -> Result<Vec<(Text, Text)>, Refused> {
-    let failed = |errno| Refused::at(local::display(root, path))(errno);
-    let Some((name, above)) = path.split_last() else { return Ok(Vec::new()) };
-    let Some(directory) = descend(root, above).map_err(failed)? else { return Ok(Vec::new()) };
-    let found = open_name(directory.as_fd(), name, OFlags::PATH).map_err(failed)?;
-    let xattrs = local::xattrs(found.as_fd()).map_err(failed)?;
-    Ok(xattrs.into_iter().map(|(name, value)| (Text(name.to_vec()), Text(value.to_vec()))).collect())
-}
-
-/// Removes an archive or what is left of one.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_dir_all(path)
 }

@@ -18,6 +18,11 @@ pub(super) struct Wanted {
     pub(super) deep: bool,
 }
 
+impl Wanted {
+    /// All of it, whatever it is.
+    pub(super) const ALL: Self = Self { ranges: Ranges::Whole, name: true, deep: true };
+}
+
 /// Parts of a file.
 #[derive(Debug, Clone)]
 pub(super) enum Ranges {

@@ -34,7 +34,7 @@ impl Generation {
     /// # Errors
     /// The generation cannot be noted, then no marker is written; or as `write` fails.
     pub fn advance(&self, write: impl FnOnce(u64) -> Result<(), String>) -> Result<(), String> {
-        let last = self.accepted().into_iter().max().unwrap_or(0);
+        let last = self.last();
         let next = last + 1;
         let failed = |error: io::Error| format!("the generation of the markers cannot be noted: {error}");
         // Without an earlier note any marker counts: as long as there is one, it does.

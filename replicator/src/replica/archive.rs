@@ -10,7 +10,7 @@ use safe_proto::replication as proto;
 use super::{Replica, not_examined};
 use crate::archive::{self, Order, Refused};
 use crate::control::lineage;
-use crate::report::Report;
+use crate::report::{Report, Reports};
 use crate::resync::link::{Located, What};
 use crate::resync::located;
 
@@ -46,12 +46,10 @@ impl Replica {
             let known = examined.knows().then(|| examined.engine.knowledge.snapshot());
             (examined.backing.clone(), known)
         };
-        let reports = Arc::clone(&self.reports);
-        let answer = move |kept, text| {
-            reports.send(Report::Archived(proto::Archived { lineage: Some(lineage(id)), kept, text }));
-        };
         if settings.archive_limit == 0 {
-            answer(
+            tell(
+                &self.reports,
+                id,
                 true,
                 "archive_limit is 0: what only this copy holds is given up, and nothing of it is kept"
                     .to_owned(),
@@ -65,26 +63,26 @@ impl Replica {
             limit: settings.archive_limit,
         };
         let (cancel, directory) = (Arc::new(AtomicBool::new(false)), settings.archive_dir);
-        let cancelled = Arc::clone(&cancel);
+        let (cancelled, reports) = (Arc::clone(&cancel), Arc::clone(&self.reports));
         let work = move || {
             let everything = || vec![Located { root: 0, path: Vec::new(), what: What::Everything }];
             let known = known.map_or_else(everything, |set| located::export(&set, &backing));
             match archive::keep(&backing, known, &directory, &order, &cancelled) {
-                Ok(kept) => answer(true, archive::sentence(kept.as_ref(), &order.names[0])),
+                Ok(kept) => tell(&reports, id, true, archive::sentence(kept.as_ref(), &order.names[0])),
                 // Nobody waits for it.
                 Err(Refused::Cancelled) => {}
-                Err(refused) => answer(false, refused.to_string()),
+                Err(refused) => tell(&reports, id, false, refused.to_string()),
             }
         };
         let thread = std::thread::Builder::new().name("archive".into()).spawn(work);
         match thread {
             Ok(thread) => *self.archiving.0.lock() = Some((cancel, thread)),
-            Err(error) => self.reports.send(Report::Archived(proto::Archived {
-                lineage: Some(lineage(id)),
-                kept: false,
-                text: format!("no thread can be started: {error}"),
-            })),
+            Err(error) => tell(&self.reports, id, false, format!("no thread can be started: {error}")),
         }
         Ok(())
     }
+}
+
+fn tell(reports: &Reports, id: u128, kept: bool, text: String) {
+    reports.send(Report::Archived(proto::Archived { lineage: Some(lineage(id)), kept, text }));
 }

@@ -106,11 +106,21 @@ fn sqlite_in_wal_mode_on_both_nodes() {
 #[test]
 fn fio_verifies_what_it_wrote() {
     let pair = Pair::paired(Plan::Repair);
-    for (name, arguments) in [
-        ("mixed", ["--rw=randrw", "--bsrange=512-64k", "--fsync=32", "--ioengine=psync"]),
-        ("mapped", ["--rw=randwrite", "--bs=4k", "--fsync=64", "--ioengine=mmap"]),
-        ("uring", ["--rw=randwrite", "--bs=8k", "--iodepth=8", "--ioengine=io_uring"]),
-    ] {
+    fio(
+        &pair,
+        &[
+            ("mixed", ["--rw=randrw", "--bsrange=512-64k", "--fsync=32", "--ioengine=psync"]),
+            ("mapped", ["--rw=randwrite", "--bs=4k", "--fsync=64", "--ioengine=mmap"]),
+            ("uring", ["--rw=randwrite", "--bs=8k", "--iodepth=8", "--ioengine=io_uring"]),
+        ],
+    );
+    pair.assert_equal();
+}
+
+/// Jobs of fio in the mount of `a`, each of which reads back and verifies what it wrote.
+#[track_caller]
+pub(crate) fn fio(pair: &Pair, jobs: &[(&str, [&str; 4])]) {
+    for (name, arguments) in jobs {
         let output = Command::new("fio")
             .args([&format!("--name={name}"), "--size=4m", "--numjobs=2", "--group_reporting"])
             .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1"])
@@ -120,5 +130,4 @@ fn fio_verifies_what_it_wrote() {
             .unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    pair.assert_equal();
 }

@@ -254,21 +254,15 @@ fn what_is_left_open_follows() {
 #[test]
 fn fio_verifies_what_it_wrote_back() {
     let pair = Pair::writing_back();
-    for (name, arguments) in [
-        ("mixed", ["--rw=randrw", "--bsrange=512-64k", "--fsync=32", "--ioengine=psync"]),
-        ("mapped", ["--rw=randwrite", "--bs=4k", "--fsync=64", "--ioengine=mmap"]),
-        ("direct", ["--rw=randrw", "--bs=4k", "--direct=1", "--ioengine=libaio"]),
-        ("sequential", ["--rw=write", "--bs=1k", "--fsync=100", "--ioengine=psync"]),
-    ] {
-        let output = Command::new("fio")
-            .args([&format!("--name={name}"), "--size=4m", "--numjobs=2", "--group_reporting"])
-            .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1"])
-            .args(arguments)
-            .current_dir(&pair.a.data)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
+    crate::programs::fio(
+        &pair,
+        &[
+            ("mixed", ["--rw=randrw", "--bsrange=512-64k", "--fsync=32", "--ioengine=psync"]),
+            ("mapped", ["--rw=randwrite", "--bs=4k", "--fsync=64", "--ioengine=mmap"]),
+            ("direct", ["--rw=randrw", "--bs=4k", "--direct=1", "--ioengine=libaio"]),
+            ("sequential", ["--rw=write", "--bs=1k", "--fsync=100", "--ioengine=psync"]),
+        ],
+    );
     pair.assert_equal();
 }
 
