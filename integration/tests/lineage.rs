@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use safe_integration::disk::{Disk, Kind};
 use safe_integration::error::Result;
-use safe_integration::eventually::eventually_true;
+use safe_integration::eventually::{eventually, eventually_true};
 use safe_integration::node::Node;
 use safe_integration::{Cluster, Module, State, tree};
 
@@ -171,6 +171,8 @@ fn s19_who_writes_from_before_the_cover_is_noticed() -> Result<()> {
     n2.kill_host()?;
     n2.power_on()?;
     n2.shell("setsid sh -c 'echo foreign; exec sleep 1000' >>/srv/data/m/one 2>/dev/null </dev/null &")?;
+    let written = || n2.shell("grep foreign /srv/data/m/one").map(Some);
+    eventually(Duration::from_secs(20), "it has the file open", written)?;
     n2.start_agent()?;
     c.wait_status("m", "n2", "edited", |status| {
         status.state == State::Stop && status.reason.as_ref().is_some_and(|reason| reason.contains("edited"))
