@@ -126,7 +126,9 @@ impl Fake {
                 let (knows_inflight, connections) = (true, Vec::new());
                 vec![Report::Resumed(safe_proto::replication::Resumed { knows_inflight, connections })]
             }
-            Command::StandIn(_) | Command::PeerContact(_) | Command::Verify(_) => Vec::new(),
+            Command::StandIn(_) | Command::PeerContact(_) | Command::Verify(_) | Command::PauseResync(_) => {
+                Vec::new()
+            }
         }
     }
 

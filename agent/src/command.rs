@@ -44,6 +44,16 @@ pub fn done(module: &str, node: &str, command: Command, state: State) -> String 
     }
 }
 
+/// What happens now that resynchronisations are held back for so many seconds, or go on (0).
+#[must_use]
+pub fn resync_paused(module: &str, node: &str, seconds: u32) -> String {
+    if seconds == 0 {
+        return format!("resyncs of {module} go on from {node}");
+    }
+    let time = safe_proto::spec::quantity::format_duration(std::time::Duration::from_secs(seconds.into()));
+    format!("resyncs of {module} from {node} are paused for {time}; to go on: safectl resync resume {module}")
+}
+
 /// The name as typed.
 #[must_use]
 pub fn name(command: Command) -> &'static str {

@@ -16,7 +16,7 @@ use safe_failover::event::{Adopted, ReplicatorEvent};
 use safe_failover::lineage::LineageId;
 use safe_failover::{Event, Time};
 use safe_proto::replication::attach_request::Command;
-use safe_proto::replication::{AttachRequest, AttachResponse, PeerContact};
+use safe_proto::replication::{AttachRequest, AttachResponse, PauseResync, PeerContact};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,8 @@ pub enum Order {
     Stream(OwnedFd),
     /// What to say should this daemon go.
     StandIn(StandIn),
+    /// Hold resynchronisations back for so many seconds; 0: they go on. Nothing to do without a replicator.
+    PauseResync(u32),
     /// Its reports are heard from now on: look at the directories, and tell what is found.
     Look,
 }
@@ -328,6 +330,7 @@ impl Keeper {
                 self.note_command(&command);
                 self.fence_early(&command).await;
             }
+            Order::PauseResync(seconds) => self.send(Command::PauseResync(PauseResync { seconds })).await,
             Order::Look => self.look().await,
             Order::Stream(socket) => self.pass(b"S", &socket).await,
             Order::StandIn(stand_in) => {

@@ -157,6 +157,7 @@ fn resync(progress: &Progress) -> ResyncStatus {
         bytes_sent: progress.bytes_sent,
         rate: progress.rate,
         eta_s: progress.eta_s,
+        paused_s: progress.paused_s,
     }
 }
 

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use safe_proto::spec::quantity;
 
 use crate::command::{
-    cluster, conflicts, control, data, events, explain, help, log, module, rules, simulate, status, verify,
-    wait, witness,
+    cluster, conflicts, control, data, events, explain, help, log, module, resync, rules, simulate, status,
+    verify, wait, witness,
 };
 
 /// The command line of safed: high availability for ordinary applications on two servers.
@@ -131,6 +131,9 @@ pub(crate) enum Command {
     Swap(control::SwapArgs),
     /// Compare both copies of a module by content while its application runs
     Verify(verify::VerifyArgs),
+    /// Hold the resyncs of a module back for a while, or let them go on
+    #[command(subcommand)]
+    Resync(resync::ResyncCommand),
     /// Start a module as primary on a node
     Prim(control::PrimArgs),
     /// Start a module as secondary on a node

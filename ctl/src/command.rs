@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod help;
 pub(crate) mod log;
 pub(crate) mod module;
+pub(crate) mod resync;
 pub(crate) mod rules;
 pub(crate) mod simulate;
 pub(crate) mod status;
@@ -35,6 +36,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Restart(args) => control::restart(context, args).await,
         Command::Swap(args) => control::swap(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
+        Command::Resync(command) => resync::run(context, command).await,
         Command::Prim(args) => control::prim(context, args).await,
         Command::Second(args) => control::second(context, args).await,
         Command::Conflicts(command) => conflicts::run(context, command).await,

@@ -1,8 +1,7 @@
 //! The bar of a resync, on stderr, where that is a terminal.
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use crate::status::Entry;
 
@@ -27,10 +26,7 @@ impl Progress {
         let bar = self.bar.get_or_insert_with(new_bar);
         bar.set_length(resync.bytes_total.max(1));
         bar.set_position(resync.bytes_done);
-        let left = match resync.eta_s {
-            Some(seconds) => format!("{} to go", HumanDuration(Duration::from_secs(seconds.into()))),
-            None => "time unknown".to_owned(),
-        };
+        let left = resync.time_left();
         bar.set_prefix(format!("{} {} resync", entry.module, resync.plan));
         bar.set_message(format!("{}/s, {left}", HumanBytes(resync.rate)));
     }

@@ -1,5 +1,8 @@
 //! What `safed` says of a module on a node. The serialised form is the documented JSON: `safectl help json`.
 
+use std::time::Duration;
+
+use indicatif::HumanDuration;
 use safe_proto::module as wire;
 use serde::Serialize;
 
@@ -163,9 +166,21 @@ pub(crate) struct Resync {
     pub(crate) bytes_sent: u64,
     pub(crate) rate: u64,
     pub(crate) eta_s: Option<u32>,
+    /// Paused, and for how long yet.
+    pub(crate) paused_s: Option<u32>,
 }
 
 impl Resync {
+    /// When it will have ended, for people.
+    pub(crate) fn time_left(&self) -> String {
+        let time = |seconds: u32| HumanDuration(Duration::from_secs(seconds.into()));
+        match (self.paused_s, self.eta_s) {
+            (Some(seconds), _) => format!("paused, goes on in {}", time(seconds)),
+            (None, Some(seconds)) => format!("{} to go", time(seconds)),
+            (None, None) => "time unknown".to_owned(),
+        }
+    }
+
     /// How much of it is done; nothing to do yet is 0.
     pub(crate) fn percent(&self) -> u64 {
         let total = self.bytes_total.max(1);
@@ -340,6 +355,7 @@ impl From<wire::ResyncStatus> for Resync {
             bytes_sent: resync.bytes_sent,
             rate: resync.rate,
             eta_s: resync.eta_s,
+            paused_s: resync.paused_s,
         }
     }
 }

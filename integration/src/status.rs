@@ -132,6 +132,9 @@ pub struct Resync {
     /// Bytes that went over the wire.
     #[serde(default)]
     pub bytes_sent: u64,
+    /// Paused, and for how many seconds yet.
+    #[serde(default)]
+    pub paused_s: Option<u32>,
 }
 
 /// A virtual address.

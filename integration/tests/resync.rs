@@ -7,7 +7,8 @@ use safe_integration::disk::{Disk, Kind};
 use safe_integration::error::{Context as _, Result};
 use safe_integration::eventually::{eventually, eventually_true, throughout};
 use safe_integration::lan::LANS;
-use safe_integration::status::{State, Status};
+use safe_integration::node::Node;
+use safe_integration::status::{Resync, State, Status};
 use safe_integration::{Cluster, Module, tree};
 
 const PATH: &str = "/srv/data/m";
@@ -137,5 +138,48 @@ fn s10_there_is_no_space_on_the_target() -> Result<()> {
     disk.empty(n2)?;
     resumed(&c, "the disk of the target is full", done)?;
     tree::assert_equal_inside(&c, [PATH, PATH])?;
+    c.finish()
+}
+
+fn resync(node: &Node) -> Result<Resync> {
+    let data = node.status("m")?.data.context(|| "no data".to_owned())?;
+    data.resync.context(|| "no resync".to_owned())
+}
+
+/// Nothing of it is sent while it is paused; the application is served, and what it writes is not lost.
+#[test]
+fn a_resync_is_paused_and_goes_on() -> Result<()> {
+    let c = Cluster::two_nodes("resync-paused")?;
+    c.start_module(&module())?;
+    let (n1, n2) = (c.node(0), c.node(1));
+    let done = half_way(&c)?;
+    let told = n2.try_safectl("resync pause m --for 1h")?;
+    assert!(told.code == 0 && told.err.contains("are paused for 1h"), "{told:?}");
+    let soon = Duration::from_secs(20);
+    eventually_true(soon, "the status says that it is paused", || {
+        resync(n2).is_ok_and(|resync| resync.paused_s.is_some_and(|left| (3000..=3600).contains(&left)))
+    })?;
+    // What was under way when it was told has ended.
+    let held = eventually(soon, "nothing is sent", || {
+        let before = resync(n2)?.bytes_sent;
+        std::thread::sleep(Duration::from_millis(600));
+        Ok((resync(n2)?.bytes_sent == before).then_some(before))
+    })?;
+    n1.shell(&format!("echo written >{PATH}/meanwhile"))?;
+    throughout(A_WHILE, "nothing is sent, and the node serves", || {
+        Ok(resync(n2)?.bytes_sent <= held + 4096 && n1.status("m")?.state.serves())
+    })?;
+    assert!(held < TOTAL, "{held} of {TOTAL} bytes were sent before it was paused, {done} when it was told");
+    n2.safectl("resync resume m")?;
+    c.wait_pair("m", "n1")?;
+    tree::assert_equal(&c, PATH)?;
+
+    // One that nobody resumes goes on by itself.
+    half_way(&c)?;
+    n1.safectl("resync pause m --for 2s")?;
+    c.wait_pair("m", "n1")?;
+    tree::assert_equal(&c, PATH)?;
+    let refused = n1.try_safectl("resync pause m --for 8d")?;
+    assert_eq!(refused.code, 64, "{refused:?}");
     c.finish()
 }

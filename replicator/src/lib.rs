@@ -33,6 +33,7 @@ pub mod member;
 pub mod mounts;
 pub mod node;
 pub mod operation;
+pub mod pause;
 pub mod prepare;
 pub mod progress;
 pub mod replica;

@@ -19,6 +19,7 @@ use crate::backing::Backing;
 use crate::epoch::Epochs;
 use crate::knowledge::Knowledge;
 use crate::operation::Engine;
+use crate::pause::Pause;
 use crate::progress::{Progress, told_meanwhile};
 use crate::report::{Report, Reports};
 use crate::resync::{Outcome, Plan, Resync};
@@ -84,6 +85,8 @@ pub struct Member {
     current: Mutex<Option<Current>>,
     applier: Mutex<Option<Applier>>,
     resync: Mutex<Option<Running>>,
+    /// A person holds resynchronisations back.
+    pub pause: Arc<Pause>,
     peer: Mutex<Peer>,
     /// Which of the other node's addresses is tried first.
     pub endpoint: AtomicUsize,
@@ -118,6 +121,7 @@ impl Member {
             current: Mutex::default(),
             applier: Mutex::default(),
             resync: Mutex::default(),
+            pause: Arc::default(),
             peer: Mutex::default(),
             endpoint: AtomicUsize::new(0),
             peer_gone: AtomicBool::new(false),
@@ -259,13 +263,14 @@ impl Member {
 
     fn resync(&self, session: &Arc<Session>, plan: u32, stop: &AtomicBool) {
         let progress = Progress::default();
-        let throttle = Throttle::new(self.settings().bandwidth_limit);
+        let throttle = Throttle::new(self.settings().bandwidth_limit).paused_by(Arc::clone(&self.pause));
         let source = Source::new(&self.engine, session);
         let work = Resync::new(&source, &self.knowledge, &self.backing, &progress, &throttle, stop);
         let order = if plan == FULL { Plan::Full } else { Plan::Delta };
-        let tell = || self.reports.hint(Report::Progress(figures(&progress, plan, false)));
+        let tell = || self.reports.hint(Report::Progress(figures(&progress, plan, &self.pause)));
         let outcome = told_meanwhile(tell, || work.run(order));
-        self.reports.send(Report::Progress(figures(&progress, plan, true)));
+        let last = ProgressReport { done: true, ..figures(&progress, plan, &self.pause) };
+        self.reports.send(Report::Progress(last));
         match outcome {
             Outcome::InStep => {
                 self.knows_inflight.store(true, Ordering::Release);
@@ -446,8 +451,11 @@ fn journal(error: std::io::Error) -> String {
 
 const FULL: u32 = 3;
 
-fn figures(progress: &Progress, plan: u32, done: bool) -> ProgressReport {
+fn figures(progress: &Progress, plan: u32, pause: &Pause) -> ProgressReport {
     let figures = progress.figures();
+    // Rounded up: one that is there never shows as 0.
+    let paused_s =
+        pause.left().map(|left| u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
     ProgressReport {
         plan: i32::try_from(plan).unwrap_or(0),
         files_done: figures.files_done,
@@ -457,7 +465,8 @@ fn figures(progress: &Progress, plan: u32, done: bool) -> ProgressReport {
         bytes_sent: figures.bytes_sent,
         rate: figures.rate,
         eta_s: figures.eta_s,
-        done,
+        done: false,
+        paused_s,
     }
 }
 

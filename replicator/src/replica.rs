@@ -211,6 +211,10 @@ impl Replica {
                 Some(member) => member.verify(verify.repair),
                 None => return Err(not_examined()),
             },
+            Command::PauseResync(pause) => match self.member() {
+                Some(member) => member.pause.set(Duration::from_secs(pause.seconds.into())),
+                None => return Err(not_examined()),
+            },
             Command::Archive(id) => self.archive(parse_lineage(&id)?)?,
             Command::PeerContact(contact) => self.state.contact(Boottime(contact.boottime_ns)),
         }

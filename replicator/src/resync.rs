@@ -255,7 +255,12 @@ impl<'a> Resync<'a> {
         self.knowledge.mark(changes).map_err(journal)
     }
 
+    /// Between two pieces of work, where no keys are held: waits while it is paused, and ends it when told.
     fn go_on(&self) -> Step<()> {
+        // While everything is held the application waits.
+        if !self.holding.load(Ordering::Relaxed) {
+            self.throttle.hold(&|| self.stop.load(Ordering::Relaxed));
+        }
         if self.stop.load(Ordering::Relaxed) { Err(Trouble::Lost("told to stop".into())) } else { Ok(()) }
     }
 

@@ -1,10 +1,12 @@
 //! How fast a resync may send.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::clock::Boottime;
+use crate::pause::Pause;
 
 /// Longest single wait, so that a resync that is to end notices.
 const STEP: Duration = Duration::from_millis(100);
@@ -18,6 +20,7 @@ pub struct Throttle {
     // Bytes per second; 0: automatic.
     limit: u64,
     bucket: Mutex<Bucket>,
+    pause: Arc<Pause>,
 }
 
 #[derive(Debug)]
@@ -31,7 +34,19 @@ impl Throttle {
     /// At most `limit` bytes per second; 0: as fast as it goes, but yielding to the application.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { limit, bucket: Mutex::new(Bucket { tokens: 0, filled: Boottime::now() }) }
+        let bucket = Mutex::new(Bucket { tokens: 0, filled: Boottime::now() });
+        Self { limit, bucket, pause: Arc::default() }
+    }
+
+    /// Also held back by a person.
+    #[must_use]
+    pub fn paused_by(self, pause: Arc<Pause>) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// Waits while a person holds it back. Call it before taking keys.
+    pub fn hold(&self, stop: &dyn Fn() -> bool) {
+        self.pause.wait(stop);
     }
 
     /// How long to wait before sending so many bytes; `waiting`: how many operations of the application wait now.

@@ -113,6 +113,15 @@ pub enum NodeEvent {
         /// What happens now, in one sentence.
         reply: Reply<String>,
     },
+    /// Holds resynchronisations of the module back, on this node.
+    PauseResync {
+        /// Module.
+        module: ModuleName,
+        /// For how many seconds; 0: they go on.
+        seconds: u32,
+        /// What happens now, in one sentence.
+        reply: Reply<String>,
+    },
     /// Writes a version beside the present one; nothing changes yet. A later prepare replaces an earlier one.
     PrepareInstall {
         /// What.
@@ -239,6 +248,15 @@ impl NodeHandle {
     pub async fn control(&self, module: &str, command: Command) -> Result<String, Refusal> {
         let module = module.to_owned();
         self.ask(|reply| NodeEvent::Control { module, command, reply }).await
+    }
+
+    /// See [`NodeEvent::PauseResync`].
+    ///
+    /// # Errors
+    /// The module does not run here.
+    pub async fn pause_resync(&self, module: &str, seconds: u32) -> Result<String, Refusal> {
+        let module = module.to_owned();
+        self.ask(|reply| NodeEvent::PauseResync { module, seconds, reply }).await
     }
 
     /// See [`NodeEvent::PrepareInstall`].

@@ -165,6 +165,10 @@ impl Owner {
                 runtime.mirror.replica.offer(replica::Order::Stream(socket));
             }),
             NodeEvent::Control { module, command, reply } => self.control(&module, command, reply),
+            NodeEvent::PauseResync { module, seconds, reply } => {
+                let paused = self.runtime(&module).and_then(|runtime| runtime.pause_resync(seconds));
+                answer(reply, paused);
+            }
             NodeEvent::PrepareInstall { install, reply } => self.prepare(*install, reply),
             NodeEvent::CommitInstall { module, version, reply } => self.commit(module, version, reply),
             NodeEvent::AbortInstall { module, version, reply } => self.abort(module, version, reply),

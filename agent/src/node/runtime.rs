@@ -208,6 +208,24 @@ impl Runtime {
         let _gone = reply.send(answer);
     }
 
+    /// Holds resynchronisations back for so many seconds, or lets them go on (0). Nothing is decided by that, so the
+    /// core need not know.
+    ///
+    /// # Errors
+    /// The module does not run here.
+    pub(super) fn pause_resync(&self, seconds: u32) -> Result<String, Refusal> {
+        let (module, node) = (&self.mirror.module.name, &self.mirror.module.node);
+        if self.mirror.core.status().state == State::Stop {
+            return Err(Refusal::State(format!(
+                "{module} is stopped on {node}: there is no resync to pause"
+            )));
+        }
+        if !self.mirror.replica.offer(replica::Order::PauseResync(seconds)) {
+            return Err(Refusal::State(format!("the replicator of {module} on {node} is busy; try again")));
+        }
+        Ok(command::resync_paused(module, node, seconds))
+    }
+
     fn answer(&mut self, command: Command, outcome: Result<(), String>) {
         let module = &self.mirror.module;
         let at = self.waiting.iter().position(|(waiting, _)| *waiting == command);

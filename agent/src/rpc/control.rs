@@ -88,6 +88,10 @@ async fn here(
         Command::Swap => Core::Swap,
         Command::Verify => Core::Verify { repair: request.repair },
         Command::Unlock => Core::Unlock,
+        Command::PauseResync | Command::ResumeResync => {
+            let outcome = desk.context.node.pause_resync(&request.name, request.seconds).await;
+            return ordered(desk, caller, asked, request, outcome.map_err(refuse)?);
+        }
         Command::Prim => Core::Prim { force: request.force },
         Command::Second => {
             Core::Second { full: request.full, force: request.force, discard: request.discard }
@@ -95,21 +99,40 @@ async fn here(
         Command::Unspecified => return Err(Status::invalid_argument("the command is missing")),
     };
     let outcome = desk.context.node.control(&request.name, command).await.map_err(refuse)?;
-    // What a person asked for belongs to what was decided here, and why.
-    desk.context.events.record(
-        &request.name,
-        false,
-        &format!("{} was ordered by {caller:.200}", verb(asked, request)),
-    );
+    ordered(desk, caller, asked, request, outcome)
+}
+
+/// What a person asked for belongs to what was decided here, and why.
+fn ordered(
+    desk: &Desk,
+    caller: &str,
+    asked: Command,
+    request: &ControlModuleRequest,
+    outcome: String,
+) -> Result<String, Status> {
+    let text = format!("{} was ordered by {caller:.200}", verb(asked, request));
+    desk.context.events.record(&request.name, false, &text);
     Ok(outcome)
 }
 
 /// The command as it is typed.
 fn verb(command: Command, request: &ControlModuleRequest) -> String {
-    if command == Command::Unlock {
-        return "data unlock".to_owned();
-    }
-    flags(request).fold(word(command), |text, flag| format!("{text} --{flag}"))
+    let typed = match command {
+        Command::Unlock => "data unlock".to_owned(),
+        Command::PauseResync => format!("resync pause --for {}s", request.seconds),
+        Command::ResumeResync => "resync resume".to_owned(),
+        Command::Unspecified
+        | Command::Start
+        | Command::Stop
+        | Command::Shutdown
+        | Command::Stopstart
+        | Command::Restart
+        | Command::Swap
+        | Command::Verify
+        | Command::Prim
+        | Command::Second => word(command),
+    };
+    flags(request).fold(typed, |text, flag| format!("{text} --{flag}"))
 }
 
 /// The flags that are set, by name.

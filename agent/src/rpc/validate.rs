@@ -14,6 +14,8 @@ use crate::token::MAX_TEXT;
 
 /// Most events in one answer.
 const MAX_EVENTS: u32 = 10_000;
+/// Longest pause of a resync, in seconds.
+const MAX_PAUSE: u32 = 604_800;
 /// Events if no number is given.
 const DEFAULT_EVENTS: u32 = 1_000;
 /// Most lines of a log to begin with.
@@ -92,6 +94,10 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
     if request.repair && command != Command::Verify {
         return Err(invalid("only verify can repair"));
     }
+    let pauses = command == Command::PauseResync;
+    if pauses != (request.seconds > 0) || request.seconds > MAX_PAUSE {
+        return Err(invalid("a resync can be paused, and for 1 s to 7 days: resync pause MODULE --for 1h"));
+    }
     match command {
         Command::Unspecified => Err(invalid("the command is missing, or this release does not know it")),
         Command::Stop | Command::Stopstart | Command::Prim | Command::Second | Command::Unlock
@@ -110,6 +116,8 @@ pub(super) fn control(request: &ControlModuleRequest) -> Result<Command, Status>
         | Command::Swap
         | Command::Verify
         | Command::Unlock
+        | Command::PauseResync
+        | Command::ResumeResync
         | Command::Prim
         | Command::Second => Ok(command),
     }

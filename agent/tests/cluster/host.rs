@@ -235,6 +235,10 @@ async fn answer(
                 told.commands.push(format!("{module} {command:?}"));
                 drop(reply.send(Ok("as you wish".to_owned())));
             }
+            NodeEvent::PauseResync { module, seconds, reply } => {
+                told.commands.push(format!("{module} resync paused for {seconds} s"));
+                drop(reply.send(Ok("as you wish".to_owned())));
+            }
             NodeEvent::PrepareInstall { install, reply } => {
                 let outcome = if told.refuse_prepare {
                     Err(Refusal::State("it runs here".to_owned()))

@@ -280,7 +280,7 @@ impl<'a> Errand<'a> {
 
 /// The documented JSON of a command with `--no-wait`.
 #[derive(Debug, Serialize)]
-struct OutcomeView {
+pub(super) struct OutcomeView {
     node: String,
     accepted: bool,
     message: String,
@@ -293,7 +293,7 @@ impl From<Outcome> for OutcomeView {
 }
 
 /// Some nodes took the command, these did not.
-fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
+pub(super) fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
     let nodes: Vec<&str> = refused.iter().map(|outcome| outcome.node.as_str()).collect();
     let why: Vec<&str> = refused
         .iter()
@@ -305,7 +305,7 @@ fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
     (!nodes.is_empty()).then(|| failure.hint(format!("safectl status {module}")))
 }
 
-fn none_accepted(module: &str, refused: &[Outcome]) -> Failure {
+pub(super) fn none_accepted(module: &str, refused: &[Outcome]) -> Failure {
     match refused {
         [] => Failure::failed(format!("no node of {module} took the command")),
         [one] => Failure::failed(format!("{} did not take the command", one.node)).cause(&one.message),

@@ -1,8 +1,7 @@
 //! `safectl status`
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration};
-use std::time::Duration;
+use indicatif::HumanBytes;
 
 use super::control::{nodes_on, require_entries};
 use crate::cli::OnArgs;
@@ -147,10 +146,7 @@ fn isolation(entries: &[Entry]) -> Vec<String> {
 }
 
 fn progress(resync: &Resync) -> String {
-    let left = match resync.eta_s {
-        Some(seconds) => format!("{} to go", HumanDuration(Duration::from_secs(seconds.into()))),
-        None => "time unknown".to_owned(),
-    };
+    let left = resync.time_left();
     let (done, total) = (HumanBytes(resync.bytes_done), HumanBytes(resync.bytes_total));
     format!("resync ({}): {done} of {total}, {}/s, {left}", resync.plan, HumanBytes(resync.rate))
 }

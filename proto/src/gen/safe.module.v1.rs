@@ -150,6 +150,9 @@ pub struct ControlModuleRequest {
     /// For SECOND: nothing is kept of what only this copy holds.
     #[prost(bool, tag = "8")]
     pub discard: bool,
+    /// For PAUSE_RESYNC: for how many seconds, 1 to 604800; it goes on by itself after that.
+    #[prost(uint32, tag = "9")]
+    pub seconds: u32,
 }
 /// Accepted.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -374,6 +377,9 @@ pub struct ResyncStatus {
     /// Seconds to go; absent while unknown.
     #[prost(uint32, optional, tag = "8")]
     pub eta_s: ::core::option::Option<u32>,
+    /// It is paused, and goes on by itself after so many seconds; absent: it is not.
+    #[prost(uint32, optional, tag = "9")]
+    pub paused_s: ::core::option::Option<u32>,
 }
 /// Replication between the nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -788,6 +794,10 @@ pub enum Command {
     Verify = 9,
     /// Take the read-only cover off the directories of the stopped module, on the named node: its copy counts as edited.
     Unlock = 10,
+    /// Hold resynchronisations back for a while: on all nodes by default.
+    PauseResync = 11,
+    /// Let them go on: on all nodes by default.
+    ResumeResync = 12,
 }
 impl Command {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -807,6 +817,8 @@ impl Command {
             Self::Second => "COMMAND_SECOND",
             Self::Verify => "COMMAND_VERIFY",
             Self::Unlock => "COMMAND_UNLOCK",
+            Self::PauseResync => "COMMAND_PAUSE_RESYNC",
+            Self::ResumeResync => "COMMAND_RESUME_RESYNC",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -823,6 +835,8 @@ impl Command {
             "COMMAND_SECOND" => Some(Self::Second),
             "COMMAND_VERIFY" => Some(Self::Verify),
             "COMMAND_UNLOCK" => Some(Self::Unlock),
+            "COMMAND_PAUSE_RESYNC" => Some(Self::PauseResync),
+            "COMMAND_RESUME_RESYNC" => Some(Self::ResumeResync),
             _ => None,
         }
     }

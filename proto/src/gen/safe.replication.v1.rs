@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25, 26"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -72,6 +72,9 @@ pub mod attach_request {
         /// answered by Archived.
         #[prost(message, tag = "25")]
         Archive(super::LineageId),
+        /// Hold resynchronisations back for a while, or let them go on. Forgotten when the process ends.
+        #[prost(message, tag = "26")]
+        PauseResync(super::PauseResync),
     }
 }
 /// One report.
@@ -502,6 +505,16 @@ pub struct Progress {
     /// The resync has ended.
     #[prost(bool, tag = "9")]
     pub done: bool,
+    /// It is paused, and goes on by itself after so many seconds; absent: it is not.
+    #[prost(uint32, optional, tag = "10")]
+    pub paused_s: ::core::option::Option<u32>,
+}
+/// Holding resynchronisations back. What was begun for a file is ended; the application is not held back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseResync {
+    /// For how many seconds; 0: they go on.
+    #[prost(uint32, tag = "1")]
+    pub seconds: u32,
 }
 /// Comparing both copies by content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -83,6 +83,7 @@ impl Page<'_, '_> {
         let (mut differing, mut size, mut first) = (Vec::new(), None, 0);
         let step = DIGEST_LIMIT as u64;
         while first < blocks_of(file.size) {
+            self.round.resync.go_on()?;
             let of = vec![self.digest_of(file, first, step)];
             let (ours, theirs) = self
                 .round
