@@ -129,6 +129,7 @@ impl Fake {
             Command::StandIn(_) | Command::PeerContact(_) | Command::Verify(_) | Command::PauseResync(_) => {
                 Vec::new()
             }
+            Command::Limit(limit) => vec![Report::Limited(limit)],
         }
     }
 
@@ -160,6 +161,7 @@ fn introduce(state: &mut State) -> Adopted {
         contact_boottime_ns: 0,
         accept: Vec::new(),
         connections: Vec::new(),
+        limit_ms: 0,
     }
 }
 

@@ -86,6 +86,8 @@ struct ModulePlan {
     view: Option<Arc<wire::View>>,
     /// Raised with each view.
     number: u64,
+    /// Raised when another core of the module listens.
+    listener: u64,
 }
 
 #[derive(Debug, Default)]
@@ -159,8 +161,22 @@ impl Heart {
     /// See `Network::watch_module`.
     pub fn watch_module(&self, module: &str, heartbeats: Heartbeats) {
         self.shared.change(|plan| {
-            let (view, number) = plan.modules.remove(module).map_or((None, 0), |old| (old.view, old.number));
-            plan.modules.insert(module.to_owned(), ModulePlan { heartbeats, view, number });
+            let plan = plan.modules.entry(module.to_owned()).or_insert_with(|| ModulePlan {
+                heartbeats: heartbeats.clone(),
+                view: None,
+                number: 0,
+                listener: 0,
+            });
+            plan.heartbeats = heartbeats;
+        });
+    }
+
+    /// See `Network::listen_anew`.
+    pub fn listen_anew(&self, module: &str) {
+        self.shared.change(|plan| {
+            if let Some(module) = plan.modules.get_mut(module) {
+                module.listener += 1;
+            }
         });
     }
 

@@ -360,6 +360,7 @@ impl Keeper {
             | ReplicatorCommand::ClearJournal
             | ReplicatorCommand::Archive(_)
             | ReplicatorCommand::Verify { .. }
+            | ReplicatorCommand::Limit(_)
             | ReplicatorCommand::Uncover
             | ReplicatorCommand::Stop
             | ReplicatorCommand::Kill => {}
@@ -389,6 +390,7 @@ impl Keeper {
             ReplicatorCommand::Leave(session) => ReplicatorEvent::SessionEnded(*session),
             ReplicatorCommand::Unmount(_) => ReplicatorEvent::Unmounted,
             ReplicatorCommand::Fence => ReplicatorEvent::Fenced,
+            ReplicatorCommand::Limit(limit) => ReplicatorEvent::Limited(*limit),
             ReplicatorCommand::Unsettle
             | ReplicatorCommand::Verify { .. }
             | ReplicatorCommand::Uncover

@@ -32,6 +32,8 @@ impl Network for Silence {
         watch::channel(None).1
     }
     fn watch_module(&self, _: &str, _: Heartbeats) {}
+    fn listen_anew(&self, _: &str) {}
+
     fn forget_module(&self, _: &str) {}
     fn publish(&self, _: &str, _: View) {}
     fn contact(&self, _: &str) -> watch::Receiver<Option<Time>> {

@@ -20,6 +20,9 @@ use crate::session::{Carrier, Session, SessionName};
 use crate::stream::{Connection, accept, dial, is_silence};
 use crate::wire;
 
+/// No module has a longer `stall_timeout`.
+const LONGEST_STALL: Duration = Duration::from_secs(3600);
+
 /// Version of the protocol between replicators.
 const PROTOCOL: u32 = 2;
 /// Longest wait for one attempt to connect.
@@ -185,6 +188,8 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
         return Err(difference);
     }
     let boot: [u8; 16] = theirs.boot.as_ref().try_into().map_err(|_| "the greeting has no boot id")?;
+    let their_stall = Duration::from_millis(theirs.stall_timeout_ms.into()).min(LONGEST_STALL);
+    connection.stall = settings.stall_timeout.max(their_stall);
     member.set_peer(Peer { boot: u128::from_be_bytes(boot), closed: theirs.closed });
     Ok(())
 }
@@ -217,7 +222,7 @@ async fn converse(
     connection: Connection,
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
-    let (endpoint, index) = (connection.endpoint.clone(), connection.index);
+    let (endpoint, index, stall) = (connection.endpoint.clone(), connection.index, connection.stall);
     let line = match connection.into_line() {
         Ok(line) => line,
         Err(error) => return End::Lost(Loss::Here, format!("the connection is not usable: {error}")),
@@ -231,7 +236,7 @@ async fn converse(
     let end = match begun {
         Ok(()) => {
             member.reports.send(Report::SessionUp(crate::control::session_id(joining.name)));
-            exchange(member, &session, &talk, &endpoint, orders).await
+            exchange(member, &session, &talk, (&endpoint, stall), orders).await
         }
         Err(error) => End::Lost(Loss::Here, error),
     };
@@ -265,7 +270,7 @@ async fn exchange(
     member: &Arc<Member>,
     session: &Arc<Session>,
     talk: &Talk,
-    endpoint: &str,
+    (endpoint, stall): (&str, Duration),
     orders: &mut mpsc::Receiver<Order>,
 ) -> End {
     let settings = member.settings();
@@ -291,7 +296,7 @@ async fn exchange(
                 return End::Lost(loss, reason);
             }
             _ = beat.tick() => {
-                if let Err((loss, reason)) = tick(member, session, talk) {
+                if let Err((loss, reason)) = tick(member, session, talk, stall) {
                     return End::Lost(loss, reason);
                 }
                 if figures.elapsed() >= Duration::from_secs(1) {
@@ -310,11 +315,11 @@ fn ended_by_the_other(reason: &str) -> String {
 }
 
 /// Keeps the session alive, and ends it when the other side does not.
-fn tick(member: &Member, session: &Session, talk: &Talk) -> Result<(), (Loss, String)> {
+fn tick(member: &Member, session: &Session, talk: &Talk, stall: Duration) -> Result<(), (Loss, String)> {
     let settings = member.settings();
     let silence = talk.silence();
     // The rest of the timeout is for another lan to be found.
-    if silence > settings.stall_timeout * SILENT / 10 {
+    if silence > stall / 10 * SILENT {
         return Err((Loss::Silence, format!("the stream was silent for {} ms", silence.as_millis())));
     }
     let (_, oldest) = session.backlog();

@@ -215,16 +215,29 @@ impl Replica {
                 Some(member) => member.pause.set(Duration::from_secs(pause.seconds.into())),
                 None => return Err(not_examined()),
             },
+            Command::Limit(limit) => self.limit(limit)?,
             Command::Archive(id) => self.archive(parse_lineage(&id)?)?,
             Command::PeerContact(contact) => self.state.contact(Boottime(contact.boottime_ns)),
         }
         Ok(true)
     }
 
+    fn limit(&self, limit: u32) -> Result<(), String> {
+        if !(1..=3_600_000).contains(&limit) {
+            return Err("limit must be 1 to 3600000".into());
+        }
+        self.state.set_limit(Duration::from_millis(limit.into()));
+        self.reports.send(Report::Limited(limit));
+        Ok(())
+    }
+
     fn configure(&self, given: proto::Configure) -> Result<(), String> {
         let settings = Settings::new(given)?;
         let tls = Tls::new(&settings)?;
-        self.state.set_timeout(settings.timeout);
+        // Another agent of the same module: the other node may not know yet what it says.
+        if self.configured.lock().is_none() {
+            self.state.set_limit(settings.timeout);
+        }
         if let Some(examined) = self.examined.lock().as_ref() {
             examined.member.configure(settings.clone(), tls.clone());
         }
@@ -266,6 +279,7 @@ impl Replica {
             contact_boottime_ns: self.state.last_contact().0,
             accept: examined.as_ref().map(Examined::known).unwrap_or_default(),
             connections,
+            limit_ms: u32::try_from(self.state.limit().as_millis()).unwrap_or(u32::MAX),
         }
     }
 
@@ -452,11 +466,13 @@ impl Replica {
         }
     }
 
-    /// What the watch needs: settings, whether anything is mounted, whether going on alone is settled, and when the
+    /// What the watch needs: settings with the limit in force, whether anything is mounted, whether going on alone is settled, and when the
     /// other node was last heard.
     #[must_use]
     pub fn watched(&self) -> Option<(Settings, bool, bool, Boottime)> {
-        let settings = self.configured.lock().as_ref().map(|(settings, _)| settings.clone())?;
+        let mut settings = self.configured.lock().as_ref().map(|(settings, _)| settings.clone())?;
+        settings.timeout = self.state.limit();
+        settings.interval = settings.interval.min(settings.timeout / 4);
         let mounted = self.mounts.try_lock().is_none_or(|mounts| !mounts.is_empty());
         Some((settings, mounted, self.state.settled().is_some(), self.state.last_contact()))
     }

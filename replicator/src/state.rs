@@ -42,7 +42,7 @@ pub struct State {
     /// Nothing is answered once it is frozen.
     pub gate: Arc<Gate>,
     contact: AtomicU64,
-    timeout: AtomicU64,
+    limit: AtomicU64,
 }
 
 /// How often something that waits looks again by itself.
@@ -57,7 +57,7 @@ impl State {
             changed: Condvar::new(),
             gate: Arc::default(),
             contact: AtomicU64::new(0),
-            timeout: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
         })
     }
 
@@ -69,9 +69,15 @@ impl State {
         result
     }
 
-    /// How long the peer may be silent before replies are held; from the module's settings.
-    pub fn set_timeout(&self, timeout: Duration) {
-        self.timeout.store(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// For how long the other node bears silence: replies are held after 0.9 of it.
+    pub fn set_limit(&self, limit: Duration) {
+        self.limit.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// What was set.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        Duration::from_nanos(self.limit.load(Ordering::SeqCst))
     }
 
     /// Something authenticated came from the peer at this instant, on any way.
@@ -181,8 +187,7 @@ impl State {
                 // Nobody learns of this answer.
                 return Err(Errno::INTR);
             }
-            let limit = self.timeout.load(Ordering::Relaxed) / 10 * 9;
-            if self.last_contact().elapsed() < Duration::from_nanos(limit) {
+            if self.last_contact().elapsed() < self.limit() / 10 * 9 {
                 return Ok(());
             }
             let (settled, mark) = {

@@ -24,6 +24,8 @@ pub struct Connection {
     pub endpoint: String,
     /// Which one of its addresses that is, where it was dialled.
     pub index: usize,
+    /// Silence that ends its session: the longer one of what both sides were told, for each sends as often as its own needs.
+    pub stall: Duration,
 }
 
 const SILENCE: &str = "no answer within";
@@ -83,7 +85,7 @@ impl Connection {
         if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
             return Err("the other side does not speak this protocol".into());
         }
-        Ok(Self { stream, endpoint, index: 0 })
+        Ok(Self { stream, endpoint, index: 0, stall: Duration::MAX })
     }
 
     /// Sends a frame.

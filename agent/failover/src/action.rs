@@ -81,6 +81,8 @@ pub enum ReplicatorCommand {
     Settle(LineageId),
     /// It may no longer acknowledge alone: operations wait for the session.
     Unsettle,
+    /// Unless settled nothing is acknowledged later than 0.9 of this time after the last contact: `Limited`.
+    Limit(Duration),
     /// Compare both copies by content, while this node serves and they are in step.
     Verify {
         /// Resend what differs: the session is lost, and its resync sends it.

@@ -1,5 +1,7 @@
 //! Every input of the core.
 
+use std::time::Duration;
+
 use crate::hard::Role;
 use crate::lineage::LineageId;
 use crate::resource::Value;
@@ -147,6 +149,8 @@ pub enum ReplicatorEvent {
     Uncovered(Result<(), String>),
     /// The files may have been changed by somebody else while this node did not serve; how that is known, for people.
     Edited(String),
+    /// Nothing is acknowledged any more after 0.9 of this time without contact.
+    Limited(Duration),
 }
 
 /// How a session was lost, as the replicator saw it.
@@ -184,6 +188,8 @@ pub struct Adopted {
     /// Its last contact with the peer (when what was answered was sent): silence counts from there, not from the
     /// start of the agent. None: not known.
     pub contact: Option<Time>,
+    /// The grace that it holds to (see `Failover::grace`); none: not known.
+    pub limit: Option<Duration>,
 }
 
 /// An administrator's command on this node.

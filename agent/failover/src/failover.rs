@@ -16,6 +16,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::action::{Action, Record, ReplicatorCommand};
 use crate::commands::Pending;
@@ -70,6 +71,8 @@ pub struct Failover {
     pub(crate) reactions: Reactions,
     /// The addresses can be reached over some interface.
     pub(crate) carrier: bool,
+    /// See [`Failover::grace`].
+    pub(crate) grace: Duration,
     pub(crate) replicator: Replicator,
     pub(crate) session: Option<Session>,
     /// The session that ended last, or the present one.
@@ -118,6 +121,7 @@ impl Failover {
             durable: hard.serial,
             safe: hard.clone(),
             written: VecDeque::new(),
+            grace: config.timeout,
             config,
             hard,
             now: Time::default(),
@@ -312,6 +316,7 @@ impl Failover {
             ReplicatorEvent::DiskFailed(reason) => self.apply_disk_failed(&reason),
             ReplicatorEvent::Uncovered(outcome) => self.apply_uncovered(outcome),
             ReplicatorEvent::Edited(reason) => self.apply_edited(&reason),
+            ReplicatorEvent::Limited(limit) => self.apply_limited(limit),
         }
     }
 
@@ -329,7 +334,8 @@ impl Failover {
                 }
                 return;
             }
-            let changed = self.rule_react()
+            let changed = self.rule_grace()
+                || self.rule_react()
                 || self.rule_foreign_lineage()
                 || self.rule_concede()
                 || self.rule_session()
@@ -382,12 +388,12 @@ impl Failover {
 
     /// The peer's view, if its agent is alive and heard.
     pub(crate) fn present(&self) -> Option<&View> {
-        self.peer.present(self.now, self.config.timeout)
+        self.peer.present(self.now, self.bears())
     }
 
-    /// Nothing was heard of the peer for a whole timeout during which this node was awake.
+    /// Nothing was heard of the peer for as long as this node bears it, awake.
     pub(crate) fn peer_silent(&self) -> bool {
-        self.peer.silence(self.now) >= self.config.timeout
+        self.peer.silence(self.now) >= self.bears()
     }
 
     pub(crate) const fn my_side_of(&self, id: SessionId) -> u64 {
@@ -437,16 +443,19 @@ impl Failover {
         if self.pulse_matters() {
             self.timers.set(Timer::Pulse, self.now + self.pause_limit() / 4);
         }
-        let timeout = self.config.timeout;
         if self.mode == Mode::Stopped {
             return;
         }
-        let marks =
-            [(Timer::Ask, timeout * 6 / 10), (Timer::Fence, timeout * 9 / 10), (Timer::Silence, timeout)];
-        for (timer, part) in marks {
+        let (grace, bears) = (self.grace(), self.bears());
+        let marks = [
+            (Timer::Ask, [grace * 6 / 10; 2]),
+            (Timer::Fence, [grace * 9 / 10; 2]),
+            (Timer::Silence, [grace, bears]),
+        ];
+        for (timer, parts) in marks {
             let contacts = [self.peer.contact(), self.peer.mutual(), self.peer.raw_mutual()];
-            let next = contacts.into_iter().map(|contact| contact + part).filter(|at| *at > self.now).min();
-            if let Some(at) = next {
+            let ends = contacts.into_iter().flat_map(|contact| parts.map(|part| contact + part));
+            if let Some(at) = ends.filter(|at| *at > self.now).min() {
                 self.timers.set(timer, at);
             }
         }

@@ -68,11 +68,13 @@ pub enum LeftOut {
     PrimaryOfBaseStays,
     /// What a copy alone holds is kept before the other's data takes its place.
     ArchiveBeforeTarget,
+    /// A node counts on a longer timeout only when the other bears it.
+    TimeoutsAreAgreed,
 }
 
 impl LeftOut {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::ReplyNeedsContact,
         Self::DemandNamesBase,
         Self::SettledConcedesNothing,
@@ -104,6 +106,7 @@ impl LeftOut {
         Self::BaseHolderSplits,
         Self::PrimaryOfBaseStays,
         Self::ArchiveBeforeTarget,
+        Self::TimeoutsAreAgreed,
     ];
 }
 

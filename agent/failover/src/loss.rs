@@ -129,14 +129,14 @@ impl Failover {
         self.peer_silent() || repairs_too_long || stalls || (asks && self.mutual_silence(6))
     }
 
-    /// Silence, in both directions, of so many tenths of the timeout.
+    /// Silence, in both directions, of so many tenths of the grace.
     pub(crate) fn mutual_silence(&self, tenths: u32) -> bool {
-        self.now.since(self.peer.mutual()) >= self.config.timeout * tenths / 10
+        self.now.since(self.peer.mutual()) >= self.grace() * tenths / 10
     }
 
     /// The same, also when this node slept through it.
     pub(crate) fn raw_silence(&self, tenths: u32) -> bool {
-        self.now.since(self.peer.raw_mutual()) >= self.config.timeout * tenths / 10
+        self.now.since(self.peer.raw_mutual()) >= self.grace() * tenths / 10
     }
 
     fn lose_second(&mut self) -> bool {
@@ -181,7 +181,7 @@ impl Failover {
                 self.fence(why);
                 return true;
             }
-            if self.arbiter.answered_isolated() || self.peer.silence(self.now) >= self.config.timeout * 2 {
+            if self.arbiter.answered_isolated() || self.peer.silence(self.now) >= self.bears() * 2 {
                 self.fence("every lan is silent and no arbiter answers: this node is isolated");
                 return true;
             }

@@ -1,5 +1,7 @@
 //! What is known of the module's replicator process.
 
+use std::time::Duration;
+
 use crate::action::ReplicatorCommand;
 use crate::archive::Archive;
 use crate::failover::Failover;
@@ -40,6 +42,9 @@ pub(crate) struct Replicator {
     pub(crate) mark_asked: Option<LineageId>,
     /// What is kept of this copy before it is replaced.
     pub(crate) archive: Archive,
+    /// The grace that it holds to, as far as is known, and the one that it was told last.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) limit_asked: Option<Duration>,
 }
 
 impl Default for Replicator {
@@ -54,6 +59,8 @@ impl Default for Replicator {
             marked: None,
             mark_asked: None,
             archive: Archive::Nothing,
+            limit: None,
+            limit_asked: None,
         }
     }
 }

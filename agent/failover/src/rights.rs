@@ -35,7 +35,7 @@ impl Failover {
 
     /// Half of the shortest time after which others decide without this node.
     pub(crate) fn pause_limit(&self) -> Duration {
-        self.config.stall_timeout.min(self.config.timeout) / 2
+        self.config.stall_timeout.min(self.grace()) / 2
     }
 
     /// A pause would cost something.

@@ -363,7 +363,7 @@ impl Failover {
             ArbiterKind::Lock => match settling.cause {
                 Cause::First | Cause::Forced => true,
                 Cause::Again | Cause::Demand | Cause::Stale => false,
-                Cause::Rules if self.mode == Mode::Primary => mutual >= self.config.timeout * 6 / 10,
+                Cause::Rules if self.mode == Mode::Primary => mutual >= self.grace() * 6 / 10,
                 Cause::Rules => self.peer_silent(),
             },
         }
@@ -381,7 +381,7 @@ impl Failover {
             return cancel;
         }
         // Between the question and the fence of a serving node lies less than a third of the timeout.
-        let patience = if self.settling.is_some() { self.config.timeout / 15 } else { self.config.timeout };
+        let patience = if self.settling.is_some() { self.grace() / 15 } else { self.config.timeout };
         self.timers.set(Timer::Arbiter, self.now + patience);
         if self.config.arbiter == ArbiterKind::Reachability {
             self.arbiter.asked = Asked::Reachable;
@@ -434,7 +434,7 @@ impl Failover {
         self.arbiter.foreign = !follows;
         if entitled && (follows || forced || self.lacks(LeftOut::RecordMustBeFollowed)) {
             self.arbiter.asked = Asked::Swap(current);
-            self.timers.set(Timer::Arbiter, self.now + self.config.timeout / 15);
+            self.timers.set(Timer::Arbiter, self.now + self.grace() / 15);
             self.out.push(Action::ArbiterSwap { expect: value, new: current });
         }
     }

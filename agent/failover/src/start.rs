@@ -73,11 +73,13 @@ impl Failover {
 
     /// Goes on from the state of a replicator that outlived its agent; no scripts are run for what goes on.
     fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight, contact } = adopted;
-        self.peer.adopt(contact, self.now, self.config.timeout);
+        let Adopted { mounted, session, in_step, settled, fenced, copy, knows_inflight, contact, limit } =
+            adopted;
+        self.grace = limit.unwrap_or(self.grace);
+        self.peer.adopt(contact, self.now, self.grace());
         // One that was not told yet what to examine is told again.
         let process = if copy == Copy::Unexamined { Process::Off } else { Process::Ready };
-        self.replicator = Replicator { process, copy, knows_inflight, ..Replicator::default() };
+        self.replicator = Replicator { process, copy, knows_inflight, limit, ..Replicator::default() };
         self.service.mounted = mounted;
         self.service.addresses = self.config.has_addresses;
         let lineage = self.hard.lineage.clone();

@@ -43,6 +43,9 @@ impl Failover {
             grant: self.grant(),
             offer: self.hard.offered.then(|| self.offer.unwrap_or(SessionId { first: 0, second: 0 })),
             yields: self.yields,
+            timeout: self.config.timeout,
+            grace: self.grace(),
+            heard: self.peer.view.as_ref().map_or(0, |peer| peer.incarnation),
             lineage,
         }
     }

@@ -4,6 +4,8 @@
 //! receiver's shell drops a view whose (incarnation, serial) is not newer than the last one, and hands over the rest.
 //! So every step of the protocol is a condition on the sender's state, never a message that must arrive.
 
+use std::time::Duration;
+
 use crate::hard::Role;
 use crate::lineage::{Lineage, LineageId};
 
@@ -166,4 +168,10 @@ pub struct View {
     pub offer: Option<SessionId>,
     /// An administrator's force on this node awaits the peer: it is to become the target whatever its lineage.
     pub yields: bool,
+    /// The timeout configured here; zero: not said.
+    pub timeout: Duration,
+    /// This node counts on being waited for so long (see `Failover::grace`); zero: not said.
+    pub grace: Duration,
+    /// Incarnation of the peer whose view was heard; zero: none.
+    pub heard: u64,
 }

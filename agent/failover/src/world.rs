@@ -497,12 +497,11 @@ impl World {
         }
         let now = self.now;
         let ready = now + base + order;
-        let timeout = self.hosts[host].config.timeout;
         let machine = &mut self.hosts[host];
         machine.command_at = machine.command_at.max(ready);
         machine.report_at = machine.report_at.max(ready);
         if let Some(replicator) = &mut machine.replicator {
-            replicator.overslept |= now.since(replicator.contact()) >= timeout * 9 / 10;
+            replicator.overslept |= now.since(replicator.contact()) >= replicator.limit * 9 / 10;
         }
     }
 

@@ -51,6 +51,9 @@ fn view() -> View {
         grant: None,
         offer: None,
         yields: false,
+        timeout: std::time::Duration::ZERO,
+        grace: std::time::Duration::ZERO,
+        heard: 0,
     }
 }
 

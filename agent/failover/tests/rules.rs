@@ -13,10 +13,11 @@
 use std::time::Duration;
 
 use safe_failover::action::{Action, ReplicatorCommand};
-use safe_failover::event::{Event, Loss, ReplicatorEvent};
-use safe_failover::hard::{HardState, Role};
+use safe_failover::config::Side;
+use safe_failover::event::{Adopted, Event, Loss, ReplicatorEvent};
+use safe_failover::hard::{Desired, HardState, Role};
 use safe_failover::lineage::{Lineage, LineageId};
-use safe_failover::view::{Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
+use safe_failover::view::{Copy, Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
 use safe_failover::world::{Chance, World};
 use safe_failover::{Failover, Time};
 
@@ -555,4 +556,73 @@ fn who_is_alone_settles_again_when_its_replicator_survived() {
     let settled = position(&ReplicatorCommand::Settle(current)).unwrap();
     assert!(journal < settled, "{told:?}");
     assert_eq!(bench.view().mode, Mode::Alone);
+}
+
+/// Another core takes over the replicator of a primary, with this timeout where the last one had `before`.
+fn taken_over(before: Duration, timeout: Duration) -> Bench {
+    let mut bench = Bench::pair(0);
+    let mut config = safe_failover::world::host::config(Side::First);
+    (config.timeout, config.entropy) = (timeout, 99);
+    let adopted = Adopted {
+        mounted: true,
+        session: Some((bench.session(), Role::Primary)),
+        in_step: true,
+        settled: None,
+        fenced: false,
+        copy: Copy::Known,
+        knows_inflight: true,
+        contact: Some(bench.now),
+        limit: Some(before),
+    };
+    let hard = HardState {
+        role: Role::Primary,
+        desired: Desired::Started,
+        lineage: bench.view().lineage,
+        consistent: true,
+        ..HardState::default()
+    };
+    bench.core = Failover::new(config, hard);
+    bench.give(Event::Started { start: true, adopted: Some(adopted) });
+    assert_eq!((bench.view().timeout, bench.view().grace), (timeout, before));
+    bench.hear(|_| {});
+    assert_eq!(bench.view().grace, before, "the other node has not heard of it");
+    bench
+}
+
+const LONG: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_shorter_grace_is_the_replicators_before_the_other_node_hears_of_it() {
+    let mut bench = taken_over(LONG, SHORT);
+    let own = bench.view().incarnation;
+    let actions = bench.hear(|peer| peer.heard = own);
+    assert!(orders(&actions, &ReplicatorCommand::Limit(SHORT)));
+    assert_eq!(bench.view().grace, LONG);
+    bench.replicator(ReplicatorEvent::Limited(SHORT));
+    assert_eq!(bench.view().grace, SHORT);
+}
+
+#[test]
+fn a_longer_grace_waits_for_the_other_node() {
+    let mut bench = taken_over(SHORT, LONG);
+    let own = bench.view().incarnation;
+    let actions = bench.hear(|peer| peer.heard = own);
+    assert!(orders(&actions, &ReplicatorCommand::Limit(LONG)));
+    bench.replicator(ReplicatorEvent::Limited(LONG));
+    assert_eq!(bench.view().grace, LONG);
+}
+
+/// Whoever has the shorter timeout waits for the longer one that the other node still counts on.
+#[test]
+fn a_secondary_bears_what_the_primary_counts_on() {
+    let mut bench = Bench::pair(1);
+    bench.hear(|peer| (peer.timeout, peer.grace) = (SHORT, LONG * 2));
+    let actions = bench.silence(LONG + SHORT);
+    assert!(persisted(&actions).is_empty(), "4 s are less than 6 s");
+    assert_eq!(bench.view().mode, Mode::Second);
+    let session = bench.session();
+    bench.silence(LONG);
+    bench.replicator(ReplicatorEvent::SessionEnded(session));
+    assert_eq!(bench.view().mode, Mode::Candidate);
 }

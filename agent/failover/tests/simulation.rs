@@ -156,7 +156,11 @@ enum Act {
     KillAgent(usize),
     StartAgent(usize),
     KillReplicator(usize),
-    Cut { all: bool, one_way: bool, host: usize },
+    Cut {
+        all: bool,
+        one_way: bool,
+        host: usize,
+    },
     Heal,
     BreakStream,
     CutStream,
@@ -172,6 +176,8 @@ enum Act {
     Force(usize),
     Swap,
     Command(usize, Command),
+    /// Another version of the module is put in force on this host: another core takes over, with this timeout.
+    Timeout(usize, Duration),
 }
 
 /// One seed.
@@ -189,6 +195,8 @@ struct Run {
     may_fail_disk: bool,
     /// A person forces things now and then.
     forces: bool,
+    /// A person changes the timeout now and then, of both nodes one after the other.
+    changes: bool,
     repairs: Vec<(Time, Act)>,
 }
 
@@ -239,7 +247,20 @@ impl Run {
         let may_cut = arbiter == ArbiterKind::Lock || random.percent(20);
         let may_fail_disk = random.percent(15);
         let (faults, person, inconsistent, cut, repairs) = (0, false, false, false, Vec::new());
-        Self { world, random, faults, person, inconsistent, cut, may_cut, may_fail_disk, forces, repairs }
+        let changes = Random(seed ^ 0x7e57).percent(12);
+        Self {
+            world,
+            random,
+            faults,
+            person,
+            inconsistent,
+            cut,
+            may_cut,
+            may_fail_disk,
+            forces,
+            changes,
+            repairs,
+        }
     }
 
     fn play(&mut self) -> Result<(), String> {
@@ -252,6 +273,9 @@ impl Run {
         }
         self.world.chance.mid_batch = mishaps;
         for _ in 0..5 + self.random.below(6) {
+            if self.changes {
+                self.change_timeout();
+            }
             self.fault();
             let pause = if self.random.percent(50) {
                 Duration::from_millis(self.random.below(300))
@@ -440,6 +464,17 @@ impl Run {
         }
     }
 
+    /// One node has the new version at once, the other one soon, late, or not at all.
+    fn change_timeout(&mut self) {
+        let timeout = Duration::from_millis([1000, 3000, 5000][self.random.below(3) as usize]);
+        let first = usize::from(self.random.percent(50));
+        self.act(Act::Timeout(first, timeout));
+        if self.random.percent(80) {
+            let later = if self.random.percent(50) { Duration::from_millis(40) } else { self.lasts() };
+            self.repairs.push((self.world.now + later, Act::Timeout(1 - first, timeout)));
+        }
+    }
+
     /// Around the times after which others decide.
     fn lasts(&mut self) -> Duration {
         let millis = match self.random.below(6) {
@@ -529,6 +564,13 @@ impl Run {
                 self.command(1, Command::Swap);
             }
             Act::Command(host, command) => self.command(host, command),
+            Act::Timeout(host, timeout) => {
+                world.hosts[host].config.timeout = timeout;
+                if world.hosts[host].agent.is_some() {
+                    world.kill_agent(host);
+                    world.start_agent(host, true);
+                }
+            }
         }
     }
 

@@ -19,6 +19,10 @@ impl Network for Cluster {
         self.heart.watch_module(module, heartbeats);
     }
 
+    fn listen_anew(&self, module: &str) {
+        self.heart.listen_anew(module);
+    }
+
     fn forget_module(&self, module: &str) {
         self.heart.forget_module(module);
     }

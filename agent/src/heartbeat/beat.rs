@@ -24,7 +24,7 @@ impl Beater<'_> {
             let mut interval = IDLE_INTERVAL;
             let mut views: Vec<(String, Arc<View>)> = Vec::new();
             for (module_name, module) in modules {
-                interval = interval.min(module.interval);
+                interval = interval.min(module.pace());
                 let Some(view) = &module.view else { continue };
                 if due || module.sent != module.number {
                     module.sent = module.number;

@@ -32,6 +32,11 @@ impl Judge {
         }
     }
 
+    /// Nobody was told anything: all lans are down for who listens.
+    pub(super) fn forget_told(&mut self) {
+        self.told.fill(false);
+    }
+
     /// Looks again. A process that was suspended, and ran again only since `awake`, declares nothing down before it
     /// was awake for one timeout.
     pub(super) fn look(&mut self, module: &str, link: Option<&Link>, awake: Time, now: Time) {

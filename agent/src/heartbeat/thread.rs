@@ -42,7 +42,11 @@ pub(super) struct Peer {
 /// One module.
 pub(super) struct Module {
     pub(super) peer: String,
-    pub(super) interval: Duration,
+    interval: Duration,
+    timeout: Duration,
+    theirs: Terms,
+    /// Who is told.
+    listener: u64,
     pub(super) view: Option<Arc<wire::View>>,
     pub(super) number: u64,
     pub(super) sent: u64,
@@ -53,6 +57,15 @@ pub(super) struct Module {
     /// The agent process of which it was said that it is gone, and whether the loop took that.
     gone: Option<u64>,
     gone_told: Option<u64>,
+}
+
+/// What the other node says of its timeouts: in its newest view, by process and serial.
+#[derive(Debug, Default, Clone, Copy)]
+struct Terms {
+    incarnation: u64,
+    serial: u64,
+    shortest: Duration,
+    longest: Duration,
 }
 
 pub(super) struct Beater<'a> {
@@ -157,7 +170,7 @@ impl Beater<'_> {
                 !relaid
                     && module.peer == beats.peer
                     && module.lans == beats.lans
-                    && module.judge.timeout == beats.timeout
+                    && module.timeout == beats.timeout
             });
             if !same {
                 let old = self.modules.remove(name);
@@ -170,6 +183,7 @@ impl Beater<'_> {
             }
             if let Some(module) = self.modules.get_mut(name) {
                 module.interval = beats.interval;
+                module.tell_to(wanted.listener);
                 module.view.clone_from(&wanted.view);
                 module.number = wanted.number;
             }
@@ -283,6 +297,7 @@ impl Beater<'_> {
         for entry in &body.views {
             let Some(module) = self.modules.get_mut(&entry.module) else { continue };
             let (Some(view), true) = (&entry.view, module.peer == body.from) else { continue };
+            module.note_terms(view);
             if module.taken == Some((view.incarnation, view.serial)) {
                 continue;
             }
@@ -372,13 +387,19 @@ impl Module {
         let indexes = beats.lans.iter().map(|lan| lans.iter().position(|known| known == lan)).collect();
         let mut judge = Judge::new(indexes, beats.timeout);
         let (mut taken, mut gone, mut gone_told, mut sent) = (None, None, None, 0);
+        let (mut theirs, mut listener) = (Terms::default(), 0);
         if let Some(old) = old {
             judge.inherit(&old.judge);
             (taken, gone, gone_told, sent) = (old.taken, old.gone, old.gone_told, old.sent);
+            (theirs, listener) = (old.theirs, old.listener);
+            judge.timeout = beats.timeout.max(theirs.longest);
         }
         Self {
             peer: beats.peer.clone(),
             interval: beats.interval,
+            timeout: beats.timeout,
+            theirs,
+            listener,
             view: None,
             number: 0,
             sent,
@@ -388,5 +409,61 @@ impl Module {
             gone,
             gone_told,
         }
+    }
+
+    /// How often heartbeats go out for it.
+    pub(super) fn pace(&self) -> Duration {
+        safe_failover::pace(self.interval, self.timeout, self.theirs.shortest)
+    }
+
+    /// The other node's timeout may be another one for a moment: until both have the same, the longer one counts.
+    fn note_terms(&mut self, view: &wire::View) {
+        let known = self.theirs;
+        if view.incarnation == known.incarnation && view.serial <= known.serial {
+            return;
+        }
+        let [timeout, grace] = [view.timeout_ms, view.grace_ms].map(|ms| Duration::from_millis(ms.into()));
+        let (shortest, longest) = (timeout.min(grace), timeout.max(grace));
+        self.theirs = Terms { incarnation: view.incarnation, serial: view.serial, shortest, longest };
+        self.judge.timeout = self.timeout.max(longest);
+    }
+
+    /// Another core listens: it is told everything from the beginning.
+    fn tell_to(&mut self, listener: u64) {
+        if self.listener != listener {
+            self.listener = listener;
+            self.judge.forget_told();
+            (self.taken, self.gone_told) = (None, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn module(interval: Duration, timeout: Duration) -> Module {
+        let (peer, lans) = ("n2".to_owned(), vec!["default".to_owned()]);
+        Module::new(&crate::node::Heartbeats { peer, lans: lans.clone(), interval, timeout }, &lans, None)
+    }
+
+    fn says(serial: u64, timeout_ms: u32, grace_ms: u32) -> wire::View {
+        wire::View { incarnation: 5, serial, timeout_ms, grace_ms, ..wire::View::default() }
+    }
+
+    #[test]
+    fn while_timeouts_differ_the_other_node_hears_enough_and_is_waited_for() {
+        let mut module = module(MS * 300, MS * 3000);
+        assert_eq!(module.pace(), MS * 300);
+        module.note_terms(&says(2, 200, 3000));
+        assert_eq!((module.pace(), module.judge.timeout), (MS * 50, MS * 3000));
+        module.note_terms(&says(1, 9000, 9000));
+        assert_eq!(module.pace(), MS * 50, "an older word counts no more");
+        module.note_terms(&says(3, 9000, 3000));
+        assert_eq!((module.pace(), module.judge.timeout), (MS * 300, MS * 9000));
+        module.note_terms(&says(4, 3000, 3000));
+        assert_eq!((module.pace(), module.judge.timeout), (MS * 300, MS * 3000));
     }
 }

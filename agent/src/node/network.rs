@@ -109,6 +109,10 @@ pub trait Network: Send + Sync + 'static {
     /// Begins (or changes) the heartbeats of a module. `Lan` events follow; every lan is down before the first.
     fn watch_module(&self, module: &str, heartbeats: Heartbeats);
 
+    /// Another core of the module listens from now on, and begins with every lan down and no view of the peer. What is
+    /// sent stays what was published last.
+    fn listen_anew(&self, module: &str);
+
     /// Ends them.
     fn forget_module(&self, module: &str);
 

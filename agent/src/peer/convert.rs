@@ -1,5 +1,7 @@
 //! Views between their form on the wire and the one the core knows. What comes from the network is checked here.
 
+use std::time::Duration;
+
 use safe_failover::hard::Role;
 use safe_failover::lineage::{HISTORY_LIMIT, Lineage, LineageId};
 use safe_failover::view::{Conceded, Copy, Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
@@ -58,7 +60,14 @@ pub fn view_to_wire(view: &View) -> wire::View {
         grant: view.grant.map(grant_to_wire),
         offer: view.offer.map(session_to_wire),
         yields: view.yields,
+        timeout_ms: millis(view.timeout),
+        grace_ms: millis(view.grace),
+        heard: view.heard,
     }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// From the wire.
@@ -92,11 +101,22 @@ pub fn view_from_wire(view: &wire::View) -> Result<View, ConvertError> {
         grant: view.grant.map(grant).transpose()?,
         offer: view.offer.map(session),
         yields: view.yields,
+        timeout: within(view.timeout_ms, "timeout_ms")?,
+        grace: within(view.grace_ms, "grace_ms")?,
+        heard: view.heard,
     };
     if view.lineage.settled && view.lineage.base.is_none() {
         return Err(Invalid("lineage: settled without a base"));
     }
     Ok(view)
+}
+
+/// No module has a longer one: it would keep this node from ever taking over.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn within(milliseconds: u32, what: &'static str) -> Result<Duration, ConvertError> {
+    let duration = Duration::from_millis(milliseconds.into());
+    if duration <= LONGEST_TIMEOUT { Ok(duration) } else { Err(Invalid(what)) }
 }
 
 fn entered(entered: &wire::Entered) -> Result<Entered, ConvertError> {
@@ -317,6 +337,9 @@ mod tests {
             grant: Some(Grant { session, ticket: u64::MAX }),
             offer: Some(session),
             yields: true,
+            timeout: LONGEST_TIMEOUT,
+            grace: LONGEST_TIMEOUT,
+            heard: u64::MAX,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Between the words of the core and those of the control service.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use safe_failover::Time;
 use safe_failover::action::ReplicatorCommand;
@@ -92,6 +94,9 @@ pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
         ReplicatorCommand::Settle(id) => Command::Settle(lineage_to(*id)),
         ReplicatorCommand::Verify { repair } => Command::Verify(wire::Verify { repair: *repair }),
         ReplicatorCommand::Archive(id) => Command::Archive(lineage_to(*id)),
+        ReplicatorCommand::Limit(limit) => {
+            Command::Limit(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX))
+        }
         ReplicatorCommand::Unsettle => Command::Unsettle(wire::Unsettle {}),
         ReplicatorCommand::ClearJournal => Command::ClearJournal(wire::ClearJournal {}),
         ReplicatorCommand::Unmount(deadline) => Command::Unmount(wire::Unmount {
@@ -165,6 +170,7 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
         Report::PeerAgentGone(since) => return Ok(Reported::PeerAgentGone(since)),
         Report::PeerFenced(_) => return Ok(Reported::PeerFenced),
         Report::Resumed(_) => return Ok(Reported::Resumed),
+        Report::Limited(limit) => ReplicatorEvent::Limited(Duration::from_millis(limit.into())),
     };
     Ok(Reported::Event(event))
 }
@@ -195,6 +201,7 @@ pub(super) fn adopted_from(adopted: &wire::Adopted) -> Result<Option<Adopted>, M
         fenced: adopted.fenced,
         copy,
         knows_inflight: adopted.knows_inflight,
+        limit: (adopted.limit_ms != 0).then_some(Duration::from_millis(adopted.limit_ms.into())),
         contact: (adopted.contact_boottime_ns != 0).then_some(Time(adopted.contact_boottime_ns)),
     }))
 }

@@ -47,6 +47,9 @@ fn view(serial: u64) -> View {
         grant: None,
         offer: None,
         yields: false,
+        timeout: Duration::ZERO,
+        grace: Duration::ZERO,
+        heard: 0,
     }
 }
 

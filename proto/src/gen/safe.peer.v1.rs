@@ -315,6 +315,15 @@ pub struct View {
     /// Yields.
     #[prost(bool, tag = "25")]
     pub yields: bool,
+    /// Milliseconds: the timeout configured here; 0: not said.
+    #[prost(uint32, tag = "26")]
+    pub timeout_ms: u32,
+    /// Milliseconds that this node counts on being waited for; 0: not said.
+    #[prost(uint32, tag = "27")]
+    pub grace_ms: u32,
+    /// Incarnation of the receiver whose view was heard; 0: none.
+    #[prost(fixed64, tag = "28")]
+    pub heard: u64,
 }
 /// Lineage of a copy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25, 26"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25, 26, 27"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -75,6 +75,10 @@ pub mod attach_request {
         /// Hold resynchronisations back for a while, or let them go on. Forgotten when the process ends.
         #[prost(message, tag = "26")]
         PauseResync(super::PauseResync),
+        /// Milliseconds: unless settled, nothing is acknowledged later than 0.9 of it after the last contact, from now on;
+        /// answered by Limited.
+        #[prost(uint32, tag = "27")]
+        Limit(u32),
     }
 }
 /// One report.
@@ -83,7 +87,7 @@ pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
@@ -168,6 +172,9 @@ pub mod attach_response {
         /// Kept, or not.
         #[prost(message, tag = "25")]
         Archived(super::Archived),
+        /// Answer to limit, with its value.
+        #[prost(uint32, tag = "26")]
+        Limited(u32),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -229,7 +236,8 @@ pub struct Configure {
     /// Heartbeat key, 32 bytes.
     #[prost(bytes = "bytes", tag = "13")]
     pub heartbeat_key: ::prost::bytes::Bytes,
-    /// Milliseconds without authenticated contact after which the peer is lost; no reply leaves later than 0.9 of it.
+    /// Milliseconds without authenticated contact after which the peer is lost; no reply leaves later than 0.9 of it,
+    /// unless limit says otherwise.
     #[prost(uint32, tag = "14")]
     pub timeout_ms: u32,
     /// Milliseconds without an agent after which the replicator fences itself.
@@ -429,6 +437,9 @@ pub struct Adopted {
     /// FUSE connection numbers under /sys/fs/fuse/connections, one per directory that is mounted.
     #[prost(uint64, repeated, tag = "13")]
     pub connections: ::prost::alloc::vec::Vec<u64>,
+    /// What limit said last, or timeout_ms of the first Configure: a later Configure does not change it.
+    #[prost(uint32, tag = "14")]
+    pub limit_ms: u32,
 }
 /// The directories were examined.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

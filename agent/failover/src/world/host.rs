@@ -76,6 +76,8 @@ pub struct Replicator {
     pub overslept: bool,
     /// When this host sent the newest packet that the peer is known to have heard.
     pub echoed: Option<Time>,
+    /// The grace that it holds to.
+    pub limit: std::time::Duration,
 }
 
 impl Replicator {

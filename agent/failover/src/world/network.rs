@@ -72,7 +72,8 @@ impl World {
             return;
         }
         self.send_view(host);
-        let interval = self.hosts[host].config.interval;
+        let Some(agent) = &self.hosts[host].agent else { return };
+        let interval = agent.core.beat();
         self.after(interval, Happening::Heartbeat { host, life });
     }
 
@@ -135,6 +136,7 @@ impl World {
             return;
         }
         let Some(replicator) = &machine.replicator else { return };
+        let interval = machine.config.interval.min(replicator.limit / 4);
         let view = if replicator.fenced && !machine.addresses {
             replicator.stand_in.as_ref().map(|(_, fenced)| fenced.clone())
         } else {
@@ -151,7 +153,6 @@ impl World {
         };
         self.send(host, &packet);
         self.fence_without_agent(host);
-        let interval = self.hosts[host].config.interval;
         self.after(interval, Happening::StandIn { host, life });
     }
 

@@ -21,7 +21,12 @@ impl World {
         machine.command_at = Time::default();
         let knows = machine.disk.clean && !machine.disk.lost;
         machine.disk.clean = false;
-        machine.replicator = Some(Replicator { knows, heard: self.now, ..Replicator::default() });
+        machine.replicator = Some(Replicator {
+            knows,
+            heard: self.now,
+            limit: machine.config.timeout,
+            ..Replicator::default()
+        });
     }
 
     pub fn end_replicator(&mut self, host: usize, clean: bool) {
@@ -63,6 +68,10 @@ impl World {
             ReplicatorCommand::Unsettle => self.edit(host, |replicator| replicator.settled = None),
             // Nothing is changed by it.
             ReplicatorCommand::Verify { .. } => {}
+            ReplicatorCommand::Limit(limit) => {
+                self.edit(host, |replicator| replicator.limit = limit);
+                self.report(host, ReplicatorEvent::Limited(limit));
+            }
             ReplicatorCommand::Archive(lineage) => self.archive(host, lineage),
             ReplicatorCommand::ClearJournal => {
                 self.hosts[host].disk.dirty = 0;
@@ -223,7 +232,7 @@ impl World {
     pub fn fence_without_agent(&mut self, host: usize) {
         let machine = &self.hosts[host];
         let (Some(gone), Some(replicator)) = (machine.agent_gone, &machine.replicator) else { return };
-        let silent = self.now.since(replicator.contact()) >= machine.config.timeout * 9 / 10;
+        let silent = self.now.since(replicator.contact()) >= replicator.limit * 9 / 10;
         let late = self.now.since(gone) >= machine.config.agent_timeout;
         let silent =
             (silent || replicator.overslept) && !machine.config.lacks(LeftOut::AgentlessFencesInSilence);
@@ -280,9 +289,9 @@ impl World {
 
     fn carry(&mut self, host: usize, op: &Op) {
         let now = self.now;
-        let timeout = self.hosts[host].config.timeout;
         let machine = &mut self.hosts[host];
         let Some(replicator) = &mut machine.replicator else { return };
+        let timeout = replicator.limit;
         if !replicator.mounted || replicator.fenced {
             return;
         }

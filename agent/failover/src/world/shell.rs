@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::action::{ReplicatorCommand, Script, ScriptRun};
 use crate::event::{Adopted, Command, ReplicatorEvent};
+use crate::left_out::LeftOut;
 use crate::{Action, Event, Failover, Time};
 
 use super::arbiter::Request;
@@ -24,6 +25,11 @@ impl World {
         machine.seen = (0, 0);
         machine.peer_sent = None;
         machine.report_at = Time::default();
+        if config.lacks(LeftOut::TimeoutsAreAgreed)
+            && let Some(replicator) = &mut machine.replicator
+        {
+            replicator.limit = config.timeout;
+        }
         let adopted =
             machine.replicator.as_ref().and_then(|replicator| Some((replicator, replicator.copy?))).map(
                 |(replicator, copy)| Adopted {
@@ -35,6 +41,7 @@ impl World {
                     copy,
                     knows_inflight: replicator.knows,
                     contact: Some(replicator.contact()),
+                    limit: Some(replicator.limit),
                 },
             );
         let core = Failover::new(config, machine.disk.hard.clone());

@@ -56,6 +56,7 @@ pub(crate) const fn missed_by(rule: LeftOut) -> By {
         LeftOut::RebootedIsNotSource => By::Scenario("rule_2_target_lost_its_source_before_it_settled"),
         LeftOut::BaseHolderSplits => By::Scenario("rule_5_both_went_on"),
         LeftOut::PrimaryOfBaseStays => By::Scenario("rule_7_split_brain_nothing_written"),
+        LeftOut::TimeoutsAreAgreed => By::Seed(7426),
         LeftOut::ArchiveBeforeTarget => By::Scenario("split_brain_loser_keeps_its_own"),
     }
 }

@@ -119,6 +119,7 @@ impl Owner {
         runtime.adopt_session(adopted.as_ref());
         runtime.drive(Event::Started { start: start.start && !delayed, adopted });
         self.slots.insert(name.to_owned(), Slot::Mirror(Box::new(runtime)));
+        self.ground.network.listen_anew(name);
         self.publish(name);
         let (end, module) = (self.end.clone(), name.to_owned());
         tokio::spawn(async move {
