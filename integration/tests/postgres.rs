@@ -80,6 +80,10 @@ fn kill_in_mid_load(name: &str, kills: usize, seed: u64) -> Result<()> {
         d.compare(d.cluster.node(serving))?;
         (figures.commits, figures.chores) = (committers.count(), chores.counts()?);
         chores.start(d.cluster.node(serving))?;
+        // A run of hours that is ended from outside has shown something, too.
+        if (kill + 1) % 10 == 0 && kill + 1 < kills {
+            figures.print();
+        }
     }
     chores.stop()?;
     committers.stop();

@@ -183,3 +183,39 @@ fn a_resync_is_paused_and_goes_on() -> Result<()> {
     assert_eq!(refused.code, 64, "{refused:?}");
     c.finish()
 }
+
+/// What a node has sent on all its lans.
+fn on_the_wire(node: &Node) -> Result<u64> {
+    let counters =
+        node.shell("cat $(ls -d /sys/class/net/* | grep -v '/lo$' | sed 's,$,/statistics/tx_bytes,')")?;
+    Ok(counters.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
+}
+
+/// A disk image is renamed, and written to here and there, while its node is alone: the target has the rest of it.
+#[test]
+fn a_large_file_that_was_renamed_is_not_sent() -> Result<()> {
+    let c = Cluster::two_nodes("resync-renamed")?;
+    c.start_module(&Module::mirror("m").replicate(PATH))?;
+    let (n1, n2) = (c.node(0), c.node(1));
+    n1.shell(&format!(
+        "cd {PATH}; mkdir old new; dd if=/dev/urandom of=old/image bs=1M count=512 status=none"
+    ))?;
+    n2.safectl("stop m --on n2")?;
+    c.wait_state("m", "n1", State::Alone)?;
+    n1.shell(&format!(
+        "cd {PATH}; mv old/image new/disk
+         for at in 1000 77777; do dd if=/dev/urandom of=new/disk bs=4k count=1 seek=$at conv=notrunc status=none; done"
+    ))?;
+    let before = on_the_wire(n1)?;
+    n2.safectl("start m --on n2 --no-wait")?;
+    c.wait_pair("m", "n1")?;
+    let sent = on_the_wire(n1)? - before;
+    writeln!(
+        std::io::stdout(),
+        "| 512 MiB renamed, 2 pages of it changed | {} KiB on the wire |",
+        sent >> 10
+    )?;
+    assert!(sent < 1 << 20, "{sent} bytes were sent");
+    tree::assert_equal(&c, PATH)?;
+    c.finish()
+}

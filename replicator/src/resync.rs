@@ -8,7 +8,8 @@
 //! their keys. A full comparison is a round in which everything is marked.
 //!
 //! Reading order: [`link`] what it needs of the session, [`local`] reading of trees, [`round`] and [`page`] names,
-//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`answer`] the target's side,
+//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`spare`] what was renamed, [`answer`]
+//! the target's side,
 //! [`verify`] comparing without repairing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use crate::knowledge::Knowledge;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
 use link::{Failure, Key, Link};
+use spare::Spares;
 
 pub mod answer;
 mod content;
@@ -40,6 +42,7 @@ mod reach;
 mod repair;
 mod round;
 mod sender;
+mod spare;
 pub mod verify;
 mod work;
 
@@ -75,6 +78,7 @@ pub struct Resync<'a> {
     unsynced: AtomicU64,
     // Everything is held: a sync would hold the application back.
     holding: AtomicBool,
+    spares: Spares,
 }
 
 /// Threads that wait for the target side by side.
@@ -152,8 +156,8 @@ impl<'a> Resync<'a> {
         stop: &'a AtomicBool,
     ) -> Self {
         let (synced, unsynced) = (Mutex::new(Boottime::now()), AtomicU64::new(0));
-        let holding = AtomicBool::new(false);
-        Self { link, knowledge, backing, progress, throttle, stop, synced, unsynced, holding }
+        let (holding, spares) = (AtomicBool::new(false), Spares::default());
+        Self { link, knowledge, backing, progress, throttle, stop, synced, unsynced, holding, spares }
     }
 
     /// Run it to its end.
@@ -191,6 +195,7 @@ impl<'a> Resync<'a> {
                 break;
             }
         }
+        self.drop_spares()?;
         self.sync(true)
     }
 

@@ -164,9 +164,9 @@ impl Link for Source<'_> {
         Ok(node.id)
     }
 
-    fn adopt(&self, parent: ObjectId, name: &[u8]) -> Result<ObjectId, Failure> {
+    fn adopt(&self, parent: ObjectId, name: &[u8], kind: Kind) -> Result<ObjectId, Failure> {
         let id = self.fresh();
-        self.bind_id(id, parent, name, Kind::Directory)?;
+        self.bind_id(id, parent, name, kind)?;
         Ok(id)
     }
 

@@ -23,5 +23,7 @@ mod full;
 mod pair;
 #[path = "resync/random.rs"]
 mod random;
+#[path = "resync/renamed.rs"]
+mod renamed;
 #[path = "resync/verify.rs"]
 mod verify;

@@ -1619,6 +1619,9 @@ pub mod question {
         /// How many, 1 to 8192 in one question.
         #[prost(uint32, tag = "4")]
         pub count: u32,
+        /// One digest is wanted: of the digests of all of them.
+        #[prost(bool, tag = "5")]
+        pub whole: bool,
     }
     /// Exactly one.
     #[derive(Clone, PartialEq, ::prost::Oneof)]

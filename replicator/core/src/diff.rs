@@ -84,6 +84,12 @@ pub fn differing_blocks(first: u64, source: &[Digest], target: &[Digest]) -> Vec
     source.iter().enumerate().filter(differs).map(|(at, _)| first + at as u64).collect()
 }
 
+/// The digest of several blocks together: blake3 of their digests.
+#[must_use]
+pub fn whole(digests: &[Digest]) -> Digest {
+    *blake3::hash(digests.as_flattened()).as_bytes()
+}
+
 /// Number of blocks of a file of this size.
 #[must_use]
 pub const fn blocks_of(size: u64) -> u64 {

@@ -106,7 +106,7 @@ fn questions() -> Vec<(&'static str, Query)> {
         ("list", Query::List { dir: FILE, after: name.clone(), limit: 16 }),
         ("entries", Query::Entries { dir: FILE, names: vec![name.clone()] }),
         ("own", Query::Own { id: FILE }),
-        ("digests", Query::Digests(vec![DigestOf { dir: FILE, name, first: 0, count: 4 }])),
+        ("digests", Query::Digests(vec![DigestOf { dir: FILE, name, first: 0, count: 4, whole: false }])),
         ("xattrs", Query::Xattrs { id: FILE }),
         ("in-flight", Query::InFlight { after: 3 }),
     ]

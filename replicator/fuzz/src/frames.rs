@@ -54,7 +54,7 @@ fn read(frame: Frame) {
 /// As the answer to each kind of question.
 fn answers(result: &Reply) {
     let (dir, name) = (ObjectId(70_000), Bytes::from_static(b"name"));
-    let of = DigestOf { dir, name: name.clone(), first: 0, count: 4 };
+    let of = DigestOf { dir, name: name.clone(), first: 0, count: 4, whole: false };
     let questions = [
         Query::List { dir, after: Bytes::new(), limit: 16 },
         Query::Entries { dir, names: vec![name] },

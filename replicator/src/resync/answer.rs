@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use safe_replication::diff::whole;
 use safe_replication::dirty::DirtySet;
 use safe_replication::op::ObjectId;
 use safe_replication::tree::Entry;
@@ -159,6 +160,9 @@ fn digests(target: &dyn Target, of: &DigestOf) -> Result<Digests, Errno> {
         Err(Errno::NOENT | Errno::INVAL | Errno::LOOP) => return Ok(Digests::default()),
         Err(errno) => return Err(errno),
     };
-    let blocks = local::digests(file.as_fd(), size, of.first, u64::from(of.count))?;
+    let mut blocks = local::digests(file.as_fd(), size, of.first, u64::from(of.count))?;
+    if of.whole {
+        blocks = vec![whole(&blocks)];
+    }
     Ok(Digests { size: Some(size), blocks })
 }

@@ -18,7 +18,7 @@ use super::{Resync, Step, Trouble, local};
 
 /// Content up to this size is sent while names are repaired; more waits until names are equal, so that the application
 /// is not kept apart from its peer for longer than needed.
-const INLINE: u64 = 16 << 20;
+pub(super) const INLINE: u64 = 16 << 20;
 
 /// Most bytes of one write.
 const PIECE: u64 = 1 << 20;
@@ -106,7 +106,7 @@ impl Page<'_, '_> {
             Some((id, _)) => (*id, Bytes::new()),
             None => (self.job.node.id, file.of.source.name.clone()),
         };
-        DigestOf { dir, name, first, count }
+        DigestOf { dir, name, first, count, whole: false }
     }
 
     fn repair_content(&mut self, file: &Compared, differing: &[u64], theirs: Option<u64>) -> Step<()> {

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use safe_replication::diff::{BLOCK, has_content};
+use safe_replication::diff::{BLOCK, has_content, whole};
 use safe_replication::dirty::{Change, Marks, Object};
 use safe_replication::op::{ObjectId, Op, Timestamp};
 
@@ -107,7 +107,7 @@ impl Resync<'_> {
             Reached::Gone => return self.forget_gone(object).map(|()| true),
         };
         let root = self.root(object.root)?;
-        let draining = Draining { resync: self, object, id, root };
+        let draining = Draining { resync: self, object, id, root, differs: AtomicBool::new(false) };
         let result = draining.content(marks).and_then(|()| draining.meta());
         self.link.forget(&[id]);
         match result {
@@ -136,6 +136,8 @@ struct Draining<'r> {
     object: &'r Object,
     id: ObjectId,
     root: &'r Root,
+    // The last window that was compared did.
+    differs: AtomicBool,
 }
 
 impl Draining<'_> {
@@ -145,6 +147,11 @@ impl Draining<'_> {
         }
         let (file, size) = local::open_content(self.root, self.object).map_err(failed)?;
         self.resync.progress.found(1, marks.data.bytes(size));
+        // All of it is marked: nothing of it that the application does is sent meanwhile.
+        if marks.data.iter().next() == Some(0..u64::MAX) {
+            let (size, time) = self.size_and_time(&file)?;
+            self.resync.fill_from_spare(file.as_fd(), size, self.id, time)?;
+        }
         for range in marks.data.iter() {
             self.range(&file, range)?;
         }
@@ -237,21 +244,32 @@ impl Draining<'_> {
         Ok(Some(sent))
     }
 
-    /// Which parts of the piece differ.
+    /// Which parts of the piece differ. Where the last one did not, one digest of it all is likely to do.
     fn compare(&self, file: &OwnedFd, piece: &Range<u64>, size: u64) -> Step<Vec<Range<u64>>> {
         let (first, count) =
             (piece.start / BLOCK, (piece.end.div_ceil(BLOCK)).saturating_sub(piece.start / BLOCK));
-        let of = DigestOf {
+        let asked = |whole| DigestOf {
             dir: self.id,
             name: bytes::Bytes::new(),
             first,
             count: u32::try_from(count.max(1)).unwrap_or(1),
+            whole,
         };
-        let (ours, theirs) =
-            self.resync.both_digests(vec![of], || local::digests(file.as_fd(), size, first, count))?;
+        let at_once = !self.differs.load(Ordering::Relaxed);
+        let (ours, theirs) = self
+            .resync
+            .both_digests(vec![asked(at_once)], || local::digests(file.as_fd(), size, first, count))?;
         let ours = ours.map_err(failed)?;
-        let theirs = theirs.into_iter().next().unwrap_or_default();
-        let runs = differing_runs(first, &ours, &theirs.blocks, size);
+        let mut theirs = theirs.into_iter().next().unwrap_or_default().blocks;
+        if at_once {
+            if theirs == [whole(&ours)] {
+                return Ok(Vec::new());
+            }
+            let (_, answer) = self.resync.both_digests(vec![asked(false)], || ())?;
+            theirs = answer.into_iter().next().unwrap_or_default().blocks;
+        }
+        let runs = differing_runs(first, &ours, &theirs, size);
+        self.differs.store(!runs.is_empty(), Ordering::Relaxed);
         let within = |run: Range<u64>| run.start.max(piece.start)..run.end.min(piece.end);
         Ok(runs.into_iter().map(within).filter(|run| !run.is_empty()).collect())
     }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use safe_replication::dirty::Object;
+use safe_replication::object::Kind;
 use safe_replication::op::{ObjectId, Op};
 use safe_replication::tree::Entry;
 
@@ -34,8 +35,8 @@ pub trait Link: Sync {
     /// nothing is sent if it is bound. The caller holds the name's key or names do not change.
     fn bind(&self, parent: ObjectId, name: &[u8], object: &Object) -> Result<ObjectId, Failure>;
 
-    /// As [`Self::bind`] for a directory that only the target has, with an id of [`Self::fresh`].
-    fn adopt(&self, parent: ObjectId, name: &[u8]) -> Result<ObjectId, Failure>;
+    /// As [`Self::bind`] for something that only the target has, with an id of [`Self::fresh`].
+    fn adopt(&self, parent: ObjectId, name: &[u8], kind: Kind) -> Result<ObjectId, Failure>;
 
     /// These ids are not used for now: both sides may drop what they keep for them. They are bound again at next use.
     fn forget(&self, ids: &[ObjectId]);
@@ -143,6 +144,8 @@ pub struct DigestOf {
     pub first: u64,
     /// At most this many; 1 to [`DIGEST_LIMIT`] in one query.
     pub count: u32,
+    /// One digest is wanted, of the digests of all of them: [`safe_replication::diff::whole`].
+    pub whole: bool,
 }
 
 /// Most digests of one query.

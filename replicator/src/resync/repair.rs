@@ -190,7 +190,8 @@ impl Page<'_, '_> {
             self.round.resync.empty(self.job.node.id, &target.name)?;
         }
         let (parent, name) = (self.job.node.id, target.name.clone());
-        self.sender.push(Op::Unlink { parent, name, id: ObjectId::NONE, directory, time: self.time })
+        let id = self.round.resync.spare(parent, target)?;
+        self.sender.push(Op::Unlink { parent, name, id, directory, time: self.time })
     }
 
     /// The object of an entry on the source; none: there is no such name any more, which is marked.
@@ -267,7 +268,7 @@ impl Resync<'_> {
             }
             let Some(dir) = stack.pop() else { break };
             if !stack.is_empty() {
-                self.link.submit(vec![unlink(dir.parent, dir.name, true)])?;
+                self.link.submit(vec![unlink(dir.parent, dir.name, ObjectId::NONE, true)])?;
             }
             self.link.forget(&[dir.id]);
         }
@@ -275,7 +276,7 @@ impl Resync<'_> {
     }
 
     fn doom(&self, parent: ObjectId, name: Bytes) -> Step<Doomed> {
-        Ok(Doomed { parent, id: self.link.adopt(parent, &name)?, name, below: Vec::new() })
+        Ok(Doomed { parent, id: self.link.adopt(parent, &name, Kind::Directory)?, name, below: Vec::new() })
     }
 
     /// Unlinks what is no directory among the first entries; answers the directories and whether to look again.
@@ -290,12 +291,16 @@ impl Resync<'_> {
             entries.into_iter().partition(|entry| entry.kind == Kind::Directory);
         let more = !end;
         for files in files.chunks(128) {
-            self.link.submit(files.iter().map(|file| unlink(id, file.name.clone(), false)).collect())?;
+            let unlinks = files.iter().map(|file| {
+                let spare = self.spare(id, file)?;
+                Ok(unlink(id, file.name.clone(), spare, false))
+            });
+            self.link.submit(unlinks.collect::<Step<_>>()?)?;
         }
         Ok((dirs.into_iter().map(|dir| dir.name).collect(), more))
     }
 }
 
-fn unlink(parent: ObjectId, name: Bytes, directory: bool) -> Op {
-    Op::Unlink { parent, name, id: ObjectId::NONE, directory, time: Timestamp::default() }
+fn unlink(parent: ObjectId, name: Bytes, id: ObjectId, directory: bool) -> Op {
+    Op::Unlink { parent, name, id, directory, time: Timestamp::default() }
 }

@@ -43,6 +43,7 @@ pub fn question(query: &Query) -> Unnumbered {
                     name: of.name.clone(),
                     first: of.first,
                     count: of.count,
+                    whole: of.whole,
                 })
                 .collect(),
         }),
@@ -85,7 +86,8 @@ pub fn parse_question(frame: proto::Question) -> Result<(Number, Query), Malform
             for one in m.of {
                 // Without a name the object itself is meant.
                 let name = if one.name.is_empty() { one.name } else { name(one.name)? };
-                of.push(DigestOf { dir: id(one.dir)?, name, first: one.first, count: one.count });
+                let (first, count, whole) = (one.first, one.count, one.whole);
+                of.push(DigestOf { dir: id(one.dir)?, name, first, count, whole });
             }
             Query::Digests(of)
         }
@@ -230,7 +232,8 @@ fn parse_entry(entry: reply::Entry, own: bool) -> Result<Entry, Malformed> {
 
 fn parse_digests((file, of): (reply::FileDigests, &DigestOf)) -> Result<Digests, Malformed> {
     let (blocks, rest) = file.blocks.as_chunks::<32>();
-    if !rest.is_empty() || blocks.len() > of.count as usize {
+    let most = if of.whole { 1 } else { of.count as usize };
+    if !rest.is_empty() || blocks.len() > most {
         return Err(Malformed("digests of a file"));
     }
     Ok(Digests { size: file.size, blocks: blocks.to_vec() })

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use safe_replication::dirty::{DirtySet, Object};
+use safe_replication::object::Kind;
 use safe_replication::op::{Number, ObjectId, Op, Timestamp};
 use safe_replicator::backing::{Backing, Found, Root, mode_of};
 use safe_replicator::carry::{Objects, carry_out};
@@ -41,8 +42,7 @@ pub(crate) struct Pair {
 pub(crate) fn backing(path: &Path, exclude: &[&str]) -> Backing {
     let directory =
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let object =
-        Object::new(0, safe_replication::object::Kind::Directory, &handle_of(directory.as_fd()).unwrap());
+    let object = Object::new(0, Kind::Directory, &handle_of(directory.as_fd()).unwrap());
     let exclude = Exclude::new(&exclude.iter().map(|pattern| (*pattern).into()).collect::<Vec<_>>()).unwrap();
     Backing {
         roots: Arc::new([Root {
@@ -368,8 +368,8 @@ impl Link for Fake {
         self.carry_bind(self.id(object), parent, name, mode_of(object.kind))
     }
 
-    fn adopt(&self, parent: ObjectId, name: &[u8]) -> Result<ObjectId, Failure> {
-        self.carry_bind(self.fresh(), parent, name, libc::S_IFDIR)
+    fn adopt(&self, parent: ObjectId, name: &[u8], kind: Kind) -> Result<ObjectId, Failure> {
+        self.carry_bind(self.fresh(), parent, name, mode_of(kind))
     }
 
     fn forget(&self, ids: &[ObjectId]) {

@@ -265,5 +265,5 @@ impl<'a> Verification<'a> {
 
 pub(super) fn digests_of(dir: &Dir<'_>, file: &Entry, first: u64, count: u64) -> DigestOf {
     let count = u32::try_from(count.clamp(1, DIGEST_LIMIT as u64)).unwrap_or(1);
-    DigestOf { dir: dir.id, name: file.name.clone(), first, count }
+    DigestOf { dir: dir.id, name: file.name.clone(), first, count, whole: false }
 }
