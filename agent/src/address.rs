@@ -52,6 +52,8 @@ pub enum Order {
     Drop,
     /// Take them away, out of turn: tried once, without touching a disk, and not reported, for `Drop` follows.
     DropEarly,
+    /// The module serves, perhaps with other addresses than before: take away what it has no more, add what is new.
+    Follow,
     /// Report how they are.
     Look,
 }
@@ -97,6 +99,7 @@ impl Addresses {
                         Some(Order::Raise) => setup.raise().await,
                         Some(Order::Drop) => setup.drop().await,
                         Some(Order::DropEarly) => setup.drop_early().await,
+                        Some(Order::Follow) => setup.follow().await,
                         Some(Order::Look) => {}
                         None => return,
                     },
@@ -208,8 +211,14 @@ impl Setup {
 
     /// The peer is told that they are gone: tried until it is true.
     async fn drop(&self) {
+        self.until_removed(|| self.drop_all()).await;
+        self.reporter.event(Event::AddressesDropped).await;
+    }
+
+    /// Removes, until it is done.
+    async fn until_removed<F: Future<Output = Result<(), String>>>(&self, remove: impl Fn() -> F) {
         let mut pause = RETRY.0;
-        while let Err(why) = self.drop_all().await {
+        while let Err(why) = remove().await {
             if pause == RETRY.0 {
                 self.events.record(
                     &self.module,
@@ -220,7 +229,27 @@ impl Setup {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
-        self.reporter.event(Event::AddressesDropped).await;
+    }
+
+    async fn follow(&self) {
+        let gone: Vec<AddressPrefix> = self
+            .own()
+            .await
+            .into_iter()
+            .filter(|own| self.addresses.iter().all(|spec| spec.ip != *own))
+            .collect();
+        self.until_removed(|| async {
+            self.remove(&gone).await?;
+            self.record.forget(&gone).await
+        })
+        .await;
+        let present = self.netlink.addresses().await.unwrap_or_default();
+        for spec in self.addresses.iter().filter(|spec| present.iter().all(|one| one.ip != spec.ip.ip())) {
+            if let Err(why) = self.raise_one(spec).await {
+                let text = format!("address {} cannot be raised: {why}", spec.ip);
+                self.events.record(&self.module, true, &text);
+            }
+        }
     }
 
     async fn drop_early(&self) {

@@ -132,6 +132,13 @@ pub fn prepare(module: &ModulePaths, label: &Label, content: &ModuleFiles) -> io
     sync_parent(&next)
 }
 
+/// Label and `module.toml` of the version, if it is prepared and not in force.
+#[must_use]
+pub fn prepared(module: &ModulePaths, version: &str) -> Option<(Label, String)> {
+    let label = read_label(&next(module)).ok().filter(|label| label.version == version)?;
+    Some((label, std::fs::read_to_string(next(module).join(spec::FILE)).ok()?))
+}
+
 /// Puts the prepared version in force, durably. Done already if it is.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub mod change;
 mod check;
 mod conflict;
 pub mod files;
@@ -24,6 +25,7 @@ pub mod section;
 mod suggest;
 pub mod value;
 
+pub use change::Change;
 pub use finding::Finding;
 pub use prefix::AddressPrefix;
 pub use section::{

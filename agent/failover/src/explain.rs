@@ -69,7 +69,7 @@ impl Failover {
 
     /// When a loss is decided here, and on what condition.
     fn after_silence(&self) -> String {
-        let timeout = self.config.timeout;
+        let timeout = self.bears();
         let announced = "at once if the loss is announced";
         match self.config.arbiter {
             ArbiterKind::Lock => {

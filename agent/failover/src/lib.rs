@@ -30,6 +30,7 @@ mod procedure;
 mod reaction;
 mod replicator;
 pub mod resource;
+mod rest;
 mod rights;
 pub mod rule;
 mod session;

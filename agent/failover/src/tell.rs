@@ -83,7 +83,7 @@ impl Failover {
     }
 
     /// Nothing of the module serves here and nothing will be acknowledged: the peer may go on by rule (d).
-    fn fence_confirmed(&self) -> Option<Fenced> {
+    pub(crate) fn fence_confirmed(&self) -> Option<Fenced> {
         let idle = matches!(self.mode, Mode::Stopped | Mode::Waiting)
             && !self.serving()
             && self.session.is_none()

@@ -74,6 +74,21 @@ impl Record {
             return Ok(());
         }
         lines.push(line);
+        self.write(lines).await
+    }
+
+    /// These are not on any interface any more, durably.
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub(super) async fn forget(&self, gone: &[AddressPrefix]) -> Result<(), String> {
+        let mut lines = self.lines().await.unwrap_or_default();
+        let before = lines.len();
+        lines.retain(|line| !gone.contains(&line.ip));
+        if lines.len() == before { Ok(()) } else { self.write(lines).await }
+    }
+
+    async fn write(&self, lines: Vec<Line>) -> Result<(), String> {
         let text = serde_json::to_vec(&lines).map_err(|error| error.to_string())?;
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || write(&path, &text));

@@ -55,6 +55,8 @@ pub struct Install {
     pub parent: Option<String>,
     /// `spec_store::version(&files, parent)`: checked again here.
     pub version: String,
+    /// A person wants it in the place of `parent`: not if this node has gone on from there since.
+    pub follows: bool,
 }
 
 /// Everything that reaches the owner loop from outside.

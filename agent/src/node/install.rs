@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use safe_failover::hard::HardState;
 use safe_proto::module::ModuleInfo;
-use safe_proto::spec::Surroundings;
+use safe_proto::spec::{ModuleSpec, Surroundings};
 use tokio::sync::Mutex;
 
 use super::load::Ground;
@@ -21,32 +21,48 @@ pub(super) struct Installer {
 }
 
 impl Installer {
-    /// Checks a version and writes it beside the one in force.
+    /// Checks a version and writes it beside the one in force. `running`: what it is to be put over.
     pub(super) async fn prepare(
         &self,
         ground: Ground,
         membership: Arc<Membership>,
         others: Vec<Arc<Module>>,
         install: Install,
+        running: Option<Arc<Module>>,
     ) -> Result<(), Refusal> {
         let _turn = self.turn.lock().await;
-        run(move || prepare(&ground, &membership, &others, &install)).await
+        run(move || prepare(&ground, &membership, &others, &install, running.as_deref())).await
     }
 
     /// Puts the prepared version in force.
-    pub(super) async fn commit(&self, ground: Ground, name: String, version: String) -> Result<(), Refusal> {
+    pub(super) async fn commit(
+        &self,
+        ground: Ground,
+        name: String,
+        version: String,
+        running: Option<Arc<Module>>,
+    ) -> Result<(), Refusal> {
         let _turn = self.turn.lock().await;
         run(move || {
             let paths = ground.context.paths.module(&name);
+            if let Some(running) = running
+                && let Some((label, text)) = spec_store::prepared(&paths, &version)
+            {
+                // It may have been started since the version was prepared.
+                let spec = ModuleSpec::parse(&text)
+                    .map_err(|_| Refusal::Failed("the prepared version cannot be read".to_owned()))?;
+                takes(&running, &spec, &label.nodes)?;
+            }
             // Before the spec: a module in force without state would be taken for one whose state was lost.
             failed(Store::create(&paths.state(), &HardState::default()))?;
             if !paths.boot().exists() {
                 boot::settle(&paths.boot(), ground.boot_id);
             }
             match spec_store::commit(&paths, &version) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    Err(Refusal::State(error.to_string()))
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Refusal::State(format!(
+                    "somebody else installed {name} at the same time, and this version is not in force; type: safectl \
+                     module list, and install again if yours is to replace it"
+                ))),
                 done => failed(done),
             }
         })
@@ -94,6 +110,7 @@ fn prepare(
     membership: &Membership,
     others: &[Arc<Module>],
     install: &Install,
+    running: Option<&Module>,
 ) -> Result<(), Refusal> {
     let expected = spec_store::version(&install.files, install.parent.as_deref());
     if expected != install.version {
@@ -115,11 +132,38 @@ fn prepare(
         let why = format!("{} is not a module of node {}", install.name, membership.node);
         return Err(Refusal::Invalid(why));
     }
+    if let Some(running) = running {
+        takes(running, &spec, &nodes)?;
+    }
     let paths = ground.context.paths.module(&install.name);
     let present = spec_store::label(&paths).ok();
     let parent = install.parent.as_deref();
+    if install.follows
+        && let Some(present) = &present
+        && parent.is_none_or(|parent| present.before.iter().any(|before| before == parent))
+    {
+        return Err(Refusal::State(format!(
+            "somebody installed another version of {} meanwhile ({:.12}); type: safectl module list, and install again if \
+             yours is to replace it",
+            install.name, present.version
+        )));
+    }
     let label = spec_store::next_label(present.as_ref(), &install.name, &install.version, parent, nodes);
     failed(spec_store::prepare(&paths, &label, &install.files))
+}
+
+/// Whether the module can take the version while it runs.
+fn takes(running: &Module, spec: &ModuleSpec, nodes: &[String]) -> Result<(), Refusal> {
+    let mut changes = running.spec.changes(spec);
+    // Names that were written down, or left out, may be the same nodes.
+    changes.retain(|change| change.key != "module.nodes" || running.label.nodes != nodes);
+    let Some(change) = changes.iter().find(|change| change.stop.is_some()) else { return Ok(()) };
+    let (name, why) = (&running.name, change.stop.unwrap_or_default());
+    Err(Refusal::State(format!(
+        "{name} runs on {}, and cannot take this while it does: {change} ({why}); type: safectl shutdown {name}, then \
+         install again, then: safectl start {name}",
+        running.node
+    )))
 }
 
 fn failed<E: std::fmt::Display>(done: Result<(), E>) -> Result<(), Refusal> {

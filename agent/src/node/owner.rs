@@ -204,7 +204,11 @@ impl Owner {
     fn with(&mut self, module: &str, work: impl FnOnce(&mut Runtime)) {
         if let Some(Slot::Mirror(runtime)) = self.slots.get_mut(module) {
             work(runtime);
+            let renew = runtime.renew && runtime.at_rest();
             self.publish(module);
+            if renew {
+                self.renew(module, Vec::new());
+            }
         }
     }
 

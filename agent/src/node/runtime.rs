@@ -24,6 +24,8 @@ pub(super) struct Runtime {
     pub(super) number: u64,
     /// Why no command is taken at present; none: commands are taken.
     pub(super) frozen: Option<&'static str>,
+    /// Another version is in force on disk: another core takes over as soon as this one is at rest.
+    pub(super) renew: bool,
     observed: Observed,
     /// The peer's last view.
     heard: Option<Box<View>>,
@@ -41,6 +43,7 @@ impl Runtime {
             mirror,
             number,
             frozen: None,
+            renew: false,
             observed: Observed { lans, ..Observed::default() },
             heard: None,
             generation: 0,
@@ -244,6 +247,11 @@ impl Runtime {
         }
     }
 
+    /// Another core can take over.
+    pub(super) fn at_rest(&self) -> bool {
+        !self.stuck && self.waiting.is_empty() && self.mirror.core.at_rest()
+    }
+
     /// Stopped, and nothing of it runs.
     pub(super) fn stopped(&self) -> bool {
         let status = self.mirror.core.status();
@@ -257,6 +265,11 @@ impl Runtime {
             core.phase = safe_failover::action::Phase::Blocked;
         }
         status::of_mirror(&self.mirror.module, &core, &self.mirror.hard, &self.observed, membership)
+    }
+
+    /// Ends its workers but not the replicator, which serves on; the token is cancelled when they have ended.
+    pub(super) fn detach(self) -> CancellationToken {
+        self.mirror.replica.ended()
     }
 
     /// Ends its workers; the token is cancelled when the replicator has ended too.

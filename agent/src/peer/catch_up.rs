@@ -34,6 +34,9 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 /// Modules anybody may name in a greeting.
 pub const MAX_HEADS: usize = 1024;
 
+/// A version that was refused so often is not taken without a person.
+const REFUSALS: u32 = 4;
+
 /// An installation reaches one node after the other: a difference counts when it has lasted this long.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -44,6 +47,8 @@ pub struct CatchUp {
     cluster: Arc<Cluster>,
     nodes: Arc<Nodes>,
     others: BTreeMap<String, Other>,
+    /// How often a version could not be taken.
+    refusals: parking_lot::Mutex<BTreeMap<(String, String), u32>>,
 }
 
 /// What was done about one node.
@@ -63,7 +68,13 @@ impl CatchUp {
     /// Nothing happens before `run`.
     #[must_use]
     pub const fn new(context: Context, cluster: Arc<Cluster>, nodes: Arc<Nodes>) -> Self {
-        Self { context, cluster, nodes, others: BTreeMap::new() }
+        Self {
+            context,
+            cluster,
+            nodes,
+            others: BTreeMap::new(),
+            refusals: parking_lot::Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// Runs until the process ends.
@@ -205,13 +216,29 @@ impl CatchUp {
                 self.context.events.record(&name, false, &text);
                 Ok(())
             }
-            Err(Refusal::State(why)) => Err(Status::failed_precondition(why)),
+            Err(Refusal::State(why)) => {
+                // Mostly it changes its state just now.
+                if self.refused(&name, version) == REFUSALS {
+                    let text = format!("node {node} holds another version, which is not taken yet: {why}");
+                    self.context.events.record(&name, true, &text);
+                }
+                Err(Status::failed_precondition(why))
+            }
             Err(error) => {
                 let text = format!("cannot catch up with the version that node {node} holds: {error}");
                 self.context.events.record(&name, true, &text);
                 Err(Status::internal(text))
             }
         }
+    }
+}
+
+impl CatchUp {
+    fn refused(&self, module: &str, version: String) -> u32 {
+        let mut refusals = self.refusals.lock();
+        let count = refusals.entry((module.to_owned(), version)).or_default();
+        *count += 1;
+        *count
     }
 }
 
@@ -294,6 +321,7 @@ fn install_of(fetched: FetchModuleResponse) -> Install {
         files: files_from_wire(fetched.spec, fetched.files),
         parent: Some(fetched.parent).filter(|parent| !parent.is_empty()),
         version: fetched.version,
+        follows: false,
     }
 }
 

@@ -21,6 +21,8 @@ use crate::peer::nodes::bounded;
 use crate::peer::versions::SPOKEN;
 use crate::spec_store;
 
+mod changed;
+
 /// For a node to take a module with its files.
 const PREPARE: Duration = Duration::from_secs(60);
 /// For a node to put it in force.
@@ -166,10 +168,19 @@ pub(super) async fn install(
             nodes: present,
             missing,
             findings: warnings,
+            changed: Vec::new(),
         });
     }
+    let changed = changed::over_running(desk, &name, &spec, &files).await?;
+    if !missing.is_empty() && changed.iter().any(|line| line.starts_with("[[arbiter]]")) {
+        return Err(Status::failed_precondition(format!(
+            "{name} runs, and both nodes must ask the same arbiters: bring {} back, or type: safectl shutdown {name}, \
+             then install again",
+            missing.join(", ")
+        )));
+    }
     let version = spec_store::version(&files, parent.as_deref());
-    let install = Install { name: name.clone(), files, parent, version: version.clone() };
+    let install = Install { name: name.clone(), files, parent, version: version.clone(), follows: true };
     let mut plan = Plan { own: joined.held.node.clone(), install, present, missing };
     plan.prepare(desk).await?;
     plan.commit(desk).await?;
@@ -179,6 +190,7 @@ pub(super) async fn install(
         nodes: plan.present,
         missing: plan.missing,
         findings: warnings,
+        changed,
     })
 }
 

@@ -136,7 +136,7 @@ impl Desk {
         }
         let files = files_from_wire(request.spec, request.files);
         validate::content(Some(&files), &request.name)?;
-        let install = Install { name: request.name, files, parent, version: request.version };
+        let install = Install { name: request.name, files, parent, version: request.version, follows: true };
         install::check_here(&self.0, &install).await?;
         self.0.context.node.prepare_install(install).await.map_err(refuse)?;
         Ok(PrepareModuleResponse {})

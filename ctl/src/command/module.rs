@@ -161,6 +161,8 @@ struct Installed {
     version: String,
     nodes: Vec<String>,
     missing: Vec<String>,
+    /// What a running module has taken, a line each.
+    changed: Vec<String>,
     findings: Vec<FindingView>,
 }
 
@@ -196,7 +198,10 @@ async fn install(context: &Context, args: InstallArgs) -> Result<Exit, Failure> 
         if !answer.missing.is_empty() {
             output::note(&format!("{} will catch up on return", answer.missing.join(", ")));
         }
-        if kind == Kind::Mirror {
+        if !answer.changed.is_empty() {
+            output::note("in force now, while it runs:");
+            answer.changed.iter().for_each(|line| output::note(&format!("  {line}")));
+        } else if kind == Kind::Mirror {
             output::note(&format!("next: safectl start {}", answer.name));
         }
         return Ok(Exit::Done);
@@ -206,6 +211,7 @@ async fn install(context: &Context, args: InstallArgs) -> Result<Exit, Failure> 
         version: answer.version,
         nodes: answer.nodes,
         missing: answer.missing,
+        changed: answer.changed,
         findings: findings.iter().map(FindingView::from).collect(),
     };
     context.printer.text(&view, "")?;

@@ -86,6 +86,9 @@ pub struct InstallModuleResponse {
     /// Warnings.
     #[prost(message, repeated, tag = "5")]
     pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// The module ran on the node that was asked: what is other than before and in force without a restart, a line each.
+    #[prost(string, repeated, tag = "6")]
+    pub changed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -55,11 +55,30 @@ impl Owner {
         earlier: Option<CancellationToken>,
         waiting: Vec<Reply<()>>,
     ) {
+        self.begin_load(name, membership, earlier, waiting);
+        self.publish(name);
+    }
+
+    /// Another core takes over what runs, with the version in force: as after a restart of the daemon, for this module
+    /// alone. Until it is there, the module is shown as it was.
+    pub(super) fn renew(&mut self, module: &str, waiting: Vec<Reply<()>>) {
+        let Some(membership) = self.membership.borrow().clone() else { return };
+        if let Some(Slot::Mirror(runtime)) = self.slots.remove(module) {
+            self.begin_load(module, &membership, Some(runtime.detach()), waiting);
+        }
+    }
+
+    fn begin_load(
+        &mut self,
+        name: &str,
+        membership: &Membership,
+        earlier: Option<CancellationToken>,
+        waiting: Vec<Reply<()>>,
+    ) {
         self.runtimes += 1;
         let (runtime, module, node) = (self.runtimes, name.to_owned(), membership.node.clone());
         let (ground, end) = (self.ground.clone(), self.end.clone());
         self.slots.insert(name.to_owned(), Slot::Loading { runtime, waiting });
-        self.publish(name);
         tokio::spawn(async move {
             wait_for(earlier).await;
             let loaded = load(&ground, &module, &node, runtime).await;
@@ -117,6 +136,10 @@ impl Owner {
         let delayed = start.start && start.booted && adopted.is_none() && !delay.is_zero();
         let mut runtime = Runtime::new(mirror, number, &heartbeats);
         runtime.adopt_session(adopted.as_ref());
+        if adopted.as_ref().is_some_and(|adopted| adopted.mounted && !adopted.fenced) && start.start {
+            // Before the core can order anything: what it orders then comes later.
+            addresses.offer(crate::address::Order::Follow);
+        }
         runtime.drive(Event::Started { start: start.start && !delayed, adopted });
         self.slots.insert(name.to_owned(), Slot::Mirror(Box::new(runtime)));
         self.ground.network.listen_anew(name);
@@ -143,25 +166,27 @@ impl Owner {
                 "this node belongs to no cluster; type: safectl cluster init, or: safectl cluster join TOKEN";
             return answer(reply, Err(Refusal::State(why.to_owned())));
         };
-        if let Err(refusal) = self.changeable(&install.name) {
-            return answer(reply, Err(refusal));
-        }
+        let running = match self.taking(&install.name) {
+            Ok(running) => running,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
         let others = self.slots.values().filter_map(Slot::module).cloned().collect();
         let (installer, ground) = (self.installer.clone(), self.ground.clone());
         tokio::spawn(async move {
-            answer(reply, installer.prepare(ground, membership, others, install).await);
+            answer(reply, installer.prepare(ground, membership, others, install, running).await);
         });
     }
 
     pub(super) fn commit(&mut self, module: ModuleName, version: String, reply: Reply<()>) {
-        if let Err(refusal) = self.changeable(&module) {
-            return answer(reply, Err(refusal));
-        }
+        let running = match self.taking(&module) {
+            Ok(running) => running,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
         self.freeze(&module, true);
         let installer = self.installer.clone();
         let (ground, end) = (self.ground.clone(), self.end.clone());
         tokio::spawn(async move {
-            let done = installer.commit(ground, module.clone(), version).await;
+            let done = installer.commit(ground, module.clone(), version, running).await;
             // The loop has ended.
             let _ended = end.send(End::Committed { module, done, reply }).await;
         });
@@ -170,7 +195,17 @@ impl Owner {
     fn committed(&mut self, module: &str, done: Result<(), Refusal>, reply: Reply<()>) {
         self.freeze(module, false);
         let membership = self.membership.borrow().clone();
+        let runs = match self.slots.get_mut(module) {
+            Some(Slot::Mirror(runtime)) if done.is_ok() && !runtime.stopped() => {
+                runtime.renew = true;
+                Some(runtime.at_rest())
+            }
+            _ => None,
+        };
         match (done, membership) {
+            (Ok(()), Some(_)) if runs == Some(true) => self.renew(module, vec![reply]),
+            // Something happened meanwhile, and comes first.
+            (Ok(()), Some(_)) if runs == Some(false) => answer(reply, Ok(())),
             (Ok(()), Some(membership)) => {
                 let earlier = self.tear_down(module);
                 self.load(module, &membership, earlier, vec![reply]);
@@ -238,7 +273,23 @@ impl Owner {
         }
     }
 
-    /// Specs are exchanged and removed only while nothing of the module runs.
+    /// Whether another version can be put in force now: over nothing, or over this one, which runs.
+    fn taking(&self, module: &str) -> Result<Option<Arc<Module>>, Refusal> {
+        match self.slots.get(module) {
+            Some(Slot::Mirror(runtime)) if runtime.frozen.is_none() && !runtime.stopped() => {
+                if runtime.at_rest() && !runtime.renew {
+                    return Ok(Some(Arc::clone(&runtime.mirror.module)));
+                }
+                let node = self.node();
+                Err(Refusal::State(format!(
+                    "{module} is changing its state on {node}; type: safectl status {module}, and try again when it is done"
+                )))
+            }
+            _ => self.changeable(module).map(|()| None),
+        }
+    }
+
+    /// A module is removed only while nothing of it runs.
     fn changeable(&self, module: &str) -> Result<(), Refusal> {
         match self.slots.get(module) {
             None => Ok(()),
