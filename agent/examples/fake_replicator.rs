@@ -86,6 +86,7 @@ impl Fake {
                 state.session = Some((session, join.role));
                 vec![Report::SessionUp(session), Report::InStep(session)]
             }
+            Command::Receive(_) => Vec::new(),
             Command::Leave(session) => {
                 state.session = None;
                 vec![Report::SessionEnded(session)]

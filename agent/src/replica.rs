@@ -354,6 +354,7 @@ impl Keeper {
             ReplicatorCommand::Start { .. }
             | ReplicatorCommand::Join { .. }
             | ReplicatorCommand::Leave(_)
+            | ReplicatorCommand::Receive(_)
             | ReplicatorCommand::Turn(..)
             | ReplicatorCommand::Settle(_)
             | ReplicatorCommand::Unsettle
@@ -399,6 +400,7 @@ impl Keeper {
             | ReplicatorCommand::OpenJournal(_)
             | ReplicatorCommand::Mark(_)
             | ReplicatorCommand::Join { .. }
+            | ReplicatorCommand::Receive(_)
             | ReplicatorCommand::Turn(..)
             | ReplicatorCommand::Mount
             | ReplicatorCommand::Settle(_)

@@ -196,7 +196,14 @@ async fn a_replicator_outlives_its_keeper_and_is_adopted_as_it_is() {
     let mut first = place.keep().await;
     first.ready().await;
     let pid = first.pid();
-    first.command(ReplicatorCommand::Join { session: SESSION, role: Role::Primary, plan: Plan::Delta }).await;
+    first
+        .command(ReplicatorCommand::Join {
+            session: SESSION,
+            role: Role::Primary,
+            plan: Plan::Delta,
+            room: false,
+        })
+        .await;
     assert_eq!(first.event().await, ReplicatorEvent::SessionUp(SESSION));
     assert_eq!(first.event().await, ReplicatorEvent::InStep(SESSION));
     first.command(ReplicatorCommand::Mount).await;

@@ -219,3 +219,70 @@ fn a_large_file_that_was_renamed_is_not_sent() -> Result<()> {
     tree::assert_equal(&c, PATH)?;
     c.finish()
 }
+
+/// n2 was in step and stopped, its disk filled up meanwhile; n1 has more than could fit, and n2 is started.
+fn without_room(c: &Cluster) -> Result<Disk> {
+    let (n1, n2) = (c.node(0), c.node(1));
+    let disk = Disk::attach(n2, Kind::Ext4, 192, PATH)?;
+    c.start_module(&module())?;
+    n1.shell(&format!("echo old >{PATH}/before"))?;
+    n2.safectl("stop m --on n2")?;
+    c.wait_state("m", "n1", State::Alone)?;
+    n1.shell(&format!(
+        "cd {PATH}; echo new >before; dd if=/dev/urandom of=large bs=1M count=80 status=none"
+    ))?;
+    disk.fill(n2)?;
+    n2.safectl("start m --on n2 --no-wait")?;
+    c.wait_status("m", "n2", "told that there is no room", |status| {
+        let says = |text: &Option<String>, what: &str| text.as_ref().is_some_and(|text| text.contains(what));
+        says(&status.reason, &format!("{PATH} lacks space: 79.9 MiB more are needed"))
+            && says(&status.hint, "make room on n2")
+    })?;
+    Ok(disk)
+}
+
+/// What n2 has is as it was, and known to be.
+fn untouched(c: &Cluster, disk: &Disk) -> Result<()> {
+    let n2 = c.node(1);
+    assert_eq!(consistent(&n2.status("m")?), Some(true), "its copy is one state");
+    assert_eq!(n2.shell(&format!("cat {}/before", disk.below()))?, "old");
+    assert_eq!(n2.shell(&format!("ls {}", disk.below()))?, "before");
+    Ok(())
+}
+
+/// What surely does not fit is not begun; once there is room it goes on by itself.
+#[test]
+fn s10_without_room_the_copy_stays_as_it_was() -> Result<()> {
+    let c = Cluster::two_nodes("s10-room")?;
+    let disk = without_room(&c)?;
+    // Several tries.
+    throughout(A_WHILE, "n2 keeps its copy, and n1 serves", || {
+        untouched(&c, &disk)?;
+        Ok(c.node(0).status("m")?.state == State::Alone)
+    })?;
+    disk.empty(c.node(1))?;
+    c.wait_pair("m", "n1")?;
+    tree::assert_equal_inside(&c, [PATH, PATH])?;
+    c.finish()
+}
+
+/// Its node serves with it when it is forced to.
+#[test]
+fn s10_a_copy_without_room_for_the_newest_can_be_forced_to_serve() -> Result<()> {
+    let c = Cluster::two_nodes("s10-force")?;
+    let n2 = c.node(1);
+    let disk = without_room(&c)?;
+    c.node(0).kill_host()?;
+    c.wait_status("m", "n2", "waiting for n1", |status| {
+        status.reason.as_ref().is_some_and(|reason| reason.contains("not the newest: waits for n1"))
+    })?;
+    untouched(&c, &disk)?;
+    disk.empty(n2)?;
+    n2.safectl("prim m --on n2 --force --yes")?;
+    c.wait_state("m", "n2", State::Alone)?;
+    assert_eq!(n2.shell(&format!("cat {PATH}/before"))?, "old");
+    c.node(0).restart_host()?;
+    c.wait_pair("m", "n2")?;
+    tree::assert_equal_inside(&c, [PATH, PATH])?;
+    c.finish()
+}

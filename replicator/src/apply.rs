@@ -32,6 +32,7 @@ use crate::resync::answer::{Answerer, Target};
 use crate::resync::link::Query;
 use crate::session::Session;
 use crate::space::{Stopwatch, is_of_the_disk};
+use crate::untouched::Untouched;
 use crate::wire;
 
 /// Threads that carry out operations.
@@ -68,6 +69,7 @@ struct Shared {
     stopwatch: Arc<Stopwatch>,
     failed: AtomicBool,
     on_step: Box<dyn Fn() + Send + Sync>,
+    untouched: Option<Untouched>,
     /// In step: what is carried out is recorded. Before, the source knows what this copy has.
     records: AtomicBool,
 }
@@ -90,6 +92,7 @@ impl Applier {
         reports: Arc<Reports>,
         stopwatch: Arc<Stopwatch>,
         on_step: Box<dyn Fn() + Send + Sync>,
+        untouched: Option<Untouched>,
     ) -> std::io::Result<Self> {
         let session_in_step = session.in_step.load(Ordering::Acquire);
         let shared = Arc::new(Shared {
@@ -104,6 +107,7 @@ impl Applier {
             records: AtomicBool::new(session_in_step),
             failed: AtomicBool::new(false),
             on_step,
+            untouched,
         });
         let mut applier = Self { shared, workers: Vec::new() };
         for number in 1..=WORKERS {
@@ -121,6 +125,13 @@ impl Applier {
         Entrance(Arc::clone(&self.shared))
     }
 
+    /// The agent gives leave to change the copy.
+    pub fn open(&self) {
+        if let Some(untouched) = &self.shared.untouched {
+            untouched.open();
+        }
+    }
+
     /// Ends the session here: what has not begun is dropped, what has begun is waited for. Answers with what the primary
     /// may not have carried out.
     #[must_use]
@@ -130,6 +141,9 @@ impl Applier {
             inner.closing = true;
             inner.ready.clear();
             inner.blocked.clear();
+            if let Some(untouched) = &self.shared.untouched {
+                untouched.end();
+            }
             while inner.here > 0 {
                 self.shared.changed.wait(&mut inner);
             }
@@ -164,6 +178,9 @@ impl Entrance {
         seat: Option<&Seat<'_>>,
     ) -> Result<(), &'static str> {
         let shared = &*self.0;
+        if !shared.may_change() && !matches!(op, Op::Bind { .. } | Op::Unbind { .. }) {
+            return Err("an operation came before there was leave to change this copy");
+        }
         if let Op::SyncAll { in_step, epoch } = op {
             if epoch != 0 {
                 return self.close_epoch(number, watermark, epoch);
@@ -249,6 +266,11 @@ impl Shared {
             inner.blocked.insert(ticket, job);
         }
         Ok(None)
+    }
+
+    /// Nothing of the copy has to stay as it was.
+    fn may_change(&self) -> bool {
+        self.untouched.as_ref().is_none_or(Untouched::is_open)
     }
 
     /// It waits for no disk, mostly: a thread that is woken for it would take longer than the operation.
@@ -469,5 +491,9 @@ impl Target for Shared {
 
     fn in_flight(&self) -> DirtySet {
         self.knowledge.snapshot()
+    }
+
+    fn untouched(&self) -> Option<&Untouched> {
+        self.untouched.as_ref()
     }
 }

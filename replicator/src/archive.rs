@@ -339,7 +339,7 @@ pub fn sentence(kept: Option<&Manifest>, module: &str) -> String {
 }
 
 /// Bytes for people.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut whole, mut tenths, mut unit) = (bytes, 0, "bytes");
     for next in UNITS {

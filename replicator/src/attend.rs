@@ -24,7 +24,7 @@ use crate::wire;
 const LONGEST_STALL: Duration = Duration::from_secs(3600);
 
 /// Version of the protocol between replicators.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// Longest wait for one attempt to connect.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// For the reason of an end to reach the other side.
@@ -45,6 +45,8 @@ pub struct Joining {
     pub role: Role,
     /// 1 repair, 2 delta, 3 full.
     pub plan: u32,
+    /// As target: its copy is as good as it was, and is changed only after leave.
+    pub untouched: bool,
 }
 
 /// Orders to a session.
@@ -177,7 +179,7 @@ async fn agree(member: &Arc<Member>, joining: Joining, connection: &mut Connecti
     let theirs = match first?.kind {
         Some(frame::Kind::Hello(theirs)) => theirs,
         Some(frame::Kind::Refusal(reason)) => {
-            return Err(format!("refused by the other node: {}", clipped(&reason)));
+            return Err(format!("refused by the other node: {}", wire::clipped(&reason)));
         }
         _ => return Err("no greeting came".into()),
     };
@@ -208,11 +210,6 @@ fn difference(own: &Hello, theirs: &Hello, peer: &str) -> Option<String> {
         t if t.roots != own.roots => differs("number of directories"),
         _ => None,
     }
-}
-
-/// Text of the other node, bounded for logs and people.
-fn clipped(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(1024).collect()
 }
 
 /// Exchanges frames until the session ends; then its workers have ended too.
@@ -414,7 +411,7 @@ impl Handler for Talk {
                 self.hear_keepalive(&session, &alive);
                 Ok(())
             }
-            Some(frame::Kind::Refusal(reason)) => Err(ended_by_the_other(&clipped(&reason))),
+            Some(frame::Kind::Refusal(reason)) => Err(ended_by_the_other(&wire::clipped(&reason))),
             Some(frame::Kind::Hello(_)) | None => Err("a frame that does not belong here".into()),
         }
     }

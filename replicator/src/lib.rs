@@ -49,5 +49,6 @@ pub mod stream;
 pub mod sync;
 pub mod throttle;
 pub mod tls;
+pub mod untouched;
 pub mod watch;
 pub mod wire;

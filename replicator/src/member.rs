@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use safe_proto::replication::{KeepAlive, Loss, Progress as ProgressReport, Verification};
+use safe_proto::replication::{KeepAlive, Loss, Progress as ProgressReport, Room, Verification};
 use safe_replication::dirty::Change;
 use safe_replication::op::ObjectId;
 use tokio::sync::mpsc;
@@ -29,6 +29,7 @@ use crate::source::Source;
 use crate::state::State;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
+use crate::untouched::Untouched;
 
 mod verification;
 
@@ -221,13 +222,13 @@ impl Member {
                     own.state.attach(Arc::clone(&session));
                     own.start_resync(&session, joining.plan)
                 }
-                Role::Secondary => own.start_applier(&session),
+                Role::Secondary => own.start_applier(&session, joining.untouched),
             }
         })
         .await
     }
 
-    fn start_applier(&self, session: &Arc<Session>) -> Result<(), String> {
+    fn start_applier(&self, session: &Arc<Session>, untouched: bool) -> Result<(), String> {
         let (reports, name, own) = (Arc::clone(&self.reports), session.name, Arc::downgrade(session));
         let (knowledge, knows) = (Arc::clone(&self.knowledge), Arc::clone(&self.knows_inflight));
         let on_step = Box::new(move || {
@@ -245,9 +246,29 @@ impl Member {
         let (knowledge, reports) = (Arc::clone(&self.knowledge), Arc::clone(&self.reports));
         let stopwatch = Arc::clone(&self.engine.stopwatch);
         let backing = self.backing.clone();
-        let applier = Applier::start(backing, Arc::clone(session), knowledge, reports, stopwatch, on_step);
+        let untouched = untouched.then(|| self.ask_for_leave(session.name));
+        let session = Arc::clone(session);
+        let applier = Applier::start(backing, session, knowledge, reports, stopwatch, on_step, untouched);
         *self.applier.lock() = Some(applier.map_err(|error| format!("cannot start the workers: {error}"))?);
         Ok(())
+    }
+
+    /// The agent is asked before the copy is changed.
+    fn ask_for_leave(&self, name: SessionName) -> Untouched {
+        let reports = Arc::clone(&self.reports);
+        Untouched::new(Box::new(move |outcome: Result<(), String>| {
+            let (session, fits) = (Some(crate::control::session_id(name)), outcome.is_ok());
+            reports.send(Report::Room(Room { session, fits, reason: outcome.err().unwrap_or_default() }));
+        }))
+    }
+
+    /// The agent gives leave: the copy may be changed in this session.
+    pub fn receive(&self, name: SessionName) {
+        if self.session().is_some_and(|(current, _, _)| current == name)
+            && let Some(applier) = self.applier.lock().as_ref()
+        {
+            applier.open();
+        }
     }
 
     fn start_resync(self: &Arc<Self>, session: &Arc<Session>, plan: u32) -> Result<(), String> {
@@ -378,7 +399,7 @@ impl Member {
             return Err("roles cannot be exchanged while operations are under way".into());
         }
         self.engine.nodes.clear();
-        self.start_applier(session)
+        self.start_applier(session, false)
     }
 
     /// The other node has given up the primary's role: it had carried out everything that it sent.

@@ -168,6 +168,7 @@ impl Replica {
             Command::OpenJournal(id) => self.open_journal(parse_lineage(&id)?)?,
             Command::Mark(id) => self.mark(parse_lineage(&id)?)?,
             Command::Join(join) => self.join(&join, fences)?,
+            Command::Receive(id) => self.member().ok_or_else(not_examined)?.receive(session_name(&id)),
             Command::Leave(id) => self.leave(session_name(&id)),
             Command::Turn(turn) => self.turn(&turn, fences)?,
             Command::Mount(_) => self.mount(fences),
@@ -207,10 +208,7 @@ impl Replica {
                 fenced: given.fenced,
                 peers: given.peers.iter().map(|peer| peer.parse().ok()).collect(),
             }),
-            Command::Verify(verify) => match self.member() {
-                Some(member) => member.verify(verify.repair),
-                None => return Err(not_examined()),
-            },
+            Command::Verify(verify) => self.member().ok_or_else(not_examined)?.verify(verify.repair),
             Command::PauseResync(pause) => match self.member() {
                 Some(member) => member.pause.set(Duration::from_secs(pause.seconds.into())),
                 None => return Err(not_examined()),
@@ -297,7 +295,8 @@ impl Replica {
                 return Err("a plan must be repair, delta or full".into());
             }
         };
-        let joining = Joining { name: session_name(&id), role, plan: plan.cast_unsigned() };
+        let (name, plan, untouched) = (session_name(&id), plan.cast_unsigned(), join.room);
+        let joining = Joining { name, role, plan, untouched };
         let begun = self.unfenced_since(fences).and_then(|()| self.mounts.lock().wait_for_workers(STUCK));
         let member = self.member().ok_or_else(not_examined)?;
         if let Err(reason) = begun.and_then(|()| member.join(&self.plane, joining)) {

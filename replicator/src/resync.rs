@@ -7,9 +7,8 @@
 //! names are equal, operations are synchronous but on objects that still differ, and those are drained one by one under
 //! their keys. A full comparison is a round in which everything is marked.
 //!
-//! Reading order: [`link`] what it needs of the session, [`local`] reading of trees, [`round`] and [`page`] names,
-//! [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`spare`] what was renamed, [`answer`]
-//! the target's side,
+//! Reading order: [`link`] what it needs of the session, [`room`] on the target, [`local`] reading of trees, [`round`] and
+//! [`page`] names, [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`spare`] what was renamed,
 //! [`verify`] comparing without repairing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,6 +39,7 @@ mod names;
 mod page;
 mod reach;
 mod repair;
+mod room;
 mod round;
 mod sender;
 mod spare;
@@ -175,6 +175,7 @@ impl<'a> Resync<'a> {
     }
 
     fn steps(&self, plan: Plan) -> Step<()> {
+        room::ask(self, plan)?;
         match plan {
             Plan::Full => self.mark(&[Change::Everything])?,
             Plan::Delta => located::import(self)?,

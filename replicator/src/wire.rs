@@ -338,6 +338,12 @@ fn optional_time(value: Option<proto::Time>) -> Result<Option<Timestamp>, Malfor
     value.map(|value| time(Some(value))).transpose()
 }
 
+/// Text of the other node, bounded for logs and people.
+#[must_use]
+pub fn clipped(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(1024).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

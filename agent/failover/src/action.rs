@@ -70,7 +70,11 @@ pub enum ReplicatorCommand {
         role: Role,
         /// How to bring the target in step.
         plan: Plan,
+        /// As target of a copy that is as good as it was: `Room` before the first change, which waits for `Receive`.
+        room: bool,
     },
+    /// As target of this session: what the source sends may change the copy.
+    Receive(SessionId),
     /// End the session and join its workers: `SessionEnded`.
     Leave(SessionId),
     /// Exchange the roles of the session: this node is now `role`.

@@ -114,6 +114,15 @@ pub enum ReplicatorEvent {
     },
     /// Told to leave a session: all its workers have ended.
     SessionEnded(SessionId),
+    /// As target of a copy that is as good as it was: nothing of it was touched yet. There is room for what is to come,
+    /// as far as can be known; or there surely is not: where, what is needed and what is free, for people. Then the
+    /// session is lost.
+    Room {
+        /// Which.
+        session: SessionId,
+        /// See above.
+        outcome: Result<(), String>,
+    },
     /// As source: everything was sent and applied, new operations are synchronous. As target: everything was applied
     /// and a syncfs that covers it succeeded.
     InStep(SessionId),

@@ -300,6 +300,7 @@ impl Failover {
                 self.apply_session_lost(session, loss, &reason);
             }
             ReplicatorEvent::SessionEnded(id) => self.apply_session_gone(id),
+            ReplicatorEvent::Room { session, outcome } => self.apply_room(session, outcome),
             ReplicatorEvent::InStep(id) => self.apply_in_step(id),
             ReplicatorEvent::Mounted => self.apply_mounted(),
             ReplicatorEvent::MountFailed(reason) => self.apply_mount_failed(&reason),

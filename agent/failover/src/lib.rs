@@ -32,6 +32,7 @@ mod replicator;
 pub mod resource;
 mod rest;
 mod rights;
+mod room;
 pub mod rule;
 mod session;
 mod settle;

@@ -45,6 +45,8 @@ pub(crate) struct Replicator {
     /// The grace that it holds to, as far as is known, and the one that it was told last.
     pub(crate) limit: Option<Duration>,
     pub(crate) limit_asked: Option<Duration>,
+    /// Why there was no room for what the source has, the last time; for people.
+    pub(crate) no_room: Option<String>,
 }
 
 impl Default for Replicator {
@@ -61,6 +63,7 @@ impl Default for Replicator {
             archive: Archive::Nothing,
             limit: None,
             limit_asked: None,
+            no_room: None,
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) source: Option<LineageId>,
     /// The replicator was told to join.
     pub(crate) joined: bool,
+    /// As target: the copy may be changed.
+    pub(crate) open: bool,
     /// The stream is up.
     pub(crate) up: bool,
     /// The target has everything (as far as this node's replicator knows).
@@ -232,8 +234,8 @@ impl Failover {
     }
 
     fn begin_session(&mut self, id: SessionId, role: Role, plan: Plan, source: Option<LineageId>) {
-        let (joined, up, in_step, barrier, paired) = (false, false, false, false, false);
-        self.session = Some(Session { id, role, plan, source, joined, up, in_step, barrier, paired });
+        let (joined, open, up, in_step, barrier, paired) = (false, false, false, false, false, false);
+        self.session = Some(Session { id, role, plan, source, joined, open, up, in_step, barrier, paired });
         self.last_session = Some(id);
         self.rights.lose();
         self.conceded = None;
@@ -253,8 +255,10 @@ impl Failover {
             return;
         }
         session.joined = true;
+        let room = receives_a_resync(session) && self.hard.consistent;
+        session.open = !room;
         let (id, role, plan) = (session.id, session.role, session.plan);
-        self.replicate(ReplicatorCommand::Join { session: id, role, plan });
+        self.replicate(ReplicatorCommand::Join { session: id, role, plan, room });
     }
 
     /// Leaves a session that the peer is not, or no longer, part of.
@@ -284,8 +288,7 @@ impl Failover {
         true
     }
 
-    /// The target joins when the source is there. Before the first byte of a resync it is marked inconsistent, but not
-    /// before the source has settled: should that one be lost until then, this copy is as good as it was.
+    /// The target joins when the source has settled: should that one be lost until then, this copy is as good as it was.
     fn rule_join(&mut self) -> bool {
         let Some(session) = self.session.as_ref().filter(|session| !session.joined) else { return false };
         if self.mode != Mode::Target || self.timers.is_set(Timer::Patience) {
@@ -295,10 +298,6 @@ impl Failover {
             let settled = self.present().is_some_and(|peer| peer.mode == Mode::Alone && peer.lineage.settled);
             if !settled {
                 return false;
-            }
-            if self.hard.consistent {
-                self.hard.consistent = false;
-                self.persist();
             }
         }
         self.join();
@@ -371,7 +370,7 @@ impl Failover {
             return false;
         }
         if !session.in_step {
-            return self.mode == Mode::Target && self.label_target();
+            return self.mode == Mode::Target && session.open && self.label_target();
         }
         match (session.role, self.mode) {
             (Role::Secondary, Mode::Target) => self.pair_target(),
@@ -515,6 +514,11 @@ impl Failover {
             session.paired = true;
         }
     }
+}
+
+/// A repair sends what was in flight, and only that.
+fn receives_a_resync(session: &Session) -> bool {
+    session.role == Role::Secondary && session.plan != Plan::Repair
 }
 
 /// `current`, or its base while it is not settled.

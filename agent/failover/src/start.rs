@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::action::Action;
+use crate::action::{Action, ReplicatorCommand};
 use crate::config::ArbiterKind;
 use crate::event::Adopted;
 use crate::failover::Failover;
@@ -108,6 +108,7 @@ impl Failover {
                 plan,
                 source,
                 joined: true,
+                open: true,
                 up: true,
                 in_step,
                 barrier: false,
@@ -117,9 +118,14 @@ impl Failover {
         self.resume(mounted, alone);
         let role = self.hard.role;
         let turning = self.session.as_ref().is_some_and(|session| session.role != role);
-        if self.hard.offered || turning {
-            // Roles were being exchanged: how far that went is found at a meeting.
+        let untouched = role == Role::Secondary && self.hard.target && self.hard.consistent;
+        if self.hard.offered || turning || untouched {
+            // Roles were being exchanged: how far that went is found at a meeting. Or this copy waits for leave to be
+            // changed, and whether there was room for that was said to nobody.
             self.leave_session();
+        } else if let Some((id, Role::Secondary)) = session.filter(|_| self.hard.target && !in_step) {
+            // Leave may not have been given after that was made durable.
+            self.replicate(ReplicatorCommand::Receive(id));
         }
         self.record(false, "took over the running replicator");
     }
@@ -164,7 +170,7 @@ impl Failover {
         if session && let Some(id) = self.last_session {
             self.session = None;
             self.leaving = Some(id);
-            self.replicate(crate::action::ReplicatorCommand::Leave(id));
+            self.replicate(ReplicatorCommand::Leave(id));
             self.link = self.identity.link();
         }
         self.service.posture = Posture::Idle;

@@ -217,6 +217,19 @@ impl Failover {
         self.waiting_alone()
     }
 
+    /// The copy was not begun to be replaced, since that could not have been completed.
+    fn without_room(&self) -> Option<Sentence> {
+        let why = self.replicator.no_room.as_ref()?;
+        let hint = format!(
+            "make room on {node}; it is tried again by itself, or at once: safectl stopstart {} --on {node}",
+            self.config.module,
+            node = self.config.node
+        );
+        let reason =
+            format!("cannot be resynchronised from {}, and stays as it was: {why}", self.config.peer);
+        Some((Phase::Blocked, reason, Some(hint)))
+    }
+
     fn settling_sentence(&self) -> String {
         if self.config.arbiter == ArbiterKind::Lock && self.arbiter.unreachable {
             return "the arbiter does not answer".to_owned();
@@ -231,6 +244,9 @@ impl Failover {
             Outcome::Person(question) => self.question(question),
             Outcome::Pair(_) | Outcome::Source { .. } if self.conceded.is_some() && peer.demand.is_some() => {
                 (Phase::Transient, format!("{name} goes on without this copy"), None)
+            }
+            Outcome::Source { .. } if peer.mode == Mode::Alone && self.replicator.no_room.is_some() => {
+                self.without_room().unwrap_or_else(|| (Phase::Transient, format!("waits for {name}"), None))
             }
             Outcome::Pair(_) | Outcome::Source { .. } if peer.meetable => {
                 if let Some(sentence) = self.archiving() {

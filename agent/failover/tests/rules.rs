@@ -512,8 +512,18 @@ fn pairing_is_one_hard_state_at_the_target() {
     assert!(hard.target && hard.outdated && hard.consistent, "nothing is copied before the source is there");
     let entered = bench.view().entered.unwrap();
     let actions = bench.hear(|peer| peer.entered = Some(Entered { role: Role::Primary, ..entered }));
-    assert!(!persisted(&actions)[0].consistent, "inconsistent before the first byte");
+    let joins =
+        |action: &Action| matches!(action, Action::Replicator(ReplicatorCommand::Join { room: true, .. }));
+    assert!(actions.iter().any(joins) && persisted(&actions).is_empty(), "nothing is touched yet");
     bench.replicator(ReplicatorEvent::SessionUp(entered.session));
+    let session = entered.session;
+    let actions = bench.replicator(ReplicatorEvent::Room { session, outcome: Err("full".to_owned()) });
+    assert!(persisted(&actions).is_empty(), "without room the copy stays as it was");
+    let actions = bench.replicator(ReplicatorEvent::Room { session, outcome: Ok(()) });
+    assert!(!persisted(&actions)[0].consistent, "inconsistent before the first byte");
+    let [Action::Persist(_), Action::Replicator(ReplicatorCommand::Receive(_)), ..] = &actions[..] else {
+        panic!("leave is given once that is durable: {actions:?}");
+    };
     let actions = bench.replicator(ReplicatorEvent::InStep(entered.session));
     let hard = persisted(&actions)[0];
     let lineage = Lineage { current: Some(OTHER), history: vec![base], ..Lineage::default() };

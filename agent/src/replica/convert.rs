@@ -81,11 +81,13 @@ pub(super) fn command_to(command: &ReplicatorCommand) -> Option<Command> {
         }
         ReplicatorCommand::OpenJournal(id) => Command::OpenJournal(lineage_to(*id)),
         ReplicatorCommand::Mark(id) => Command::Mark(lineage_to(*id)),
-        ReplicatorCommand::Join { session, role, plan } => Command::Join(wire::Join {
+        ReplicatorCommand::Join { session, role, plan, room } => Command::Join(wire::Join {
             session: Some(session_to(*session)),
             role: role_to(*role),
             plan: plan_to(*plan),
+            room: *room,
         }),
+        ReplicatorCommand::Receive(session) => Command::Receive(session_to(*session)),
         ReplicatorCommand::Leave(session) => Command::Leave(session_to(*session)),
         ReplicatorCommand::Turn(session, role) => {
             Command::Turn(wire::Turn { session: Some(session_to(*session)), role: role_to(*role) })
@@ -144,6 +146,10 @@ pub(super) fn report_from(report: Report) -> Result<Reported, Malformed> {
             return Ok(Reported::Lost(session_from(session), loss, lost.reason));
         }
         Report::SessionEnded(session) => ReplicatorEvent::SessionEnded(session_from(session)),
+        Report::Room(room) => ReplicatorEvent::Room {
+            session: session_from(room.session.ok_or(Malformed("room without a session"))?),
+            outcome: if room.fits { Ok(()) } else { Err(room.reason) },
+        },
         Report::InStep(session) => ReplicatorEvent::InStep(session_from(session)),
         Report::Mounted(mounted) => return Ok(Reported::Mounted(mounted.connections)),
         Report::MountFailed(why) => ReplicatorEvent::MountFailed(why),

@@ -5,7 +5,7 @@ pub struct AttachRequest {
     /// Exactly one.
     #[prost(
         oneof = "attach_request::Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25, 26, 27"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 24, 25, 26, 27, 28"
     )]
     pub command: ::core::option::Option<attach_request::Command>,
 }
@@ -79,6 +79,9 @@ pub mod attach_request {
         /// answered by Limited.
         #[prost(uint32, tag = "27")]
         Limit(u32),
+        /// As target of this session: what the source sends may change the copy. The answer to a Room that fits.
+        #[prost(message, tag = "28")]
+        Receive(super::SessionId),
     }
 }
 /// One report.
@@ -87,7 +90,7 @@ pub struct AttachResponse {
     /// Exactly one.
     #[prost(
         oneof = "attach_response::Report",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub report: ::core::option::Option<attach_response::Report>,
 }
@@ -175,6 +178,9 @@ pub mod attach_response {
         /// Answer to limit, with its value.
         #[prost(uint32, tag = "26")]
         Limited(u32),
+        /// Whether there is room for what is to come; nothing of the copy was touched.
+        #[prost(message, tag = "27")]
+        Room(super::Room),
     }
 }
 /// 128-bit lineage id; 16 bytes, not all zero.
@@ -328,6 +334,22 @@ pub struct Join {
     /// Plan; equal on both sides.
     #[prost(enumeration = "Plan", tag = "3")]
     pub plan: i32,
+    /// As target: the copy is as good as it was. Before the first change Room is reported, and Receive waited for.
+    #[prost(bool, tag = "4")]
+    pub room: bool,
+}
+/// Room on the target, as far as it can be known beforehand.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Room {
+    /// Which session.
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<SessionId>,
+    /// It may fit. Otherwise it surely does not, and the session is lost.
+    #[prost(bool, tag = "2")]
+    pub fits: bool,
+    /// Why it does not fit: where, what is needed and what is free; for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Exchange roles; operations must have ended (unmounted).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1569,11 +1591,31 @@ pub struct Question {
     #[prost(fixed64, tag = "1")]
     pub number: u64,
     /// Exactly one.
-    #[prost(oneof = "question::Question", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "question::Question", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub question: ::core::option::Option<question::Question>,
 }
 /// Nested message and enum types in `Question`.
 pub mod question {
+    /// What is to come.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Room {
+        /// No more than this, for each replicated directory in order.
+        #[prost(message, repeated, tag = "1")]
+        pub most: ::prost::alloc::vec::Vec<Load>,
+        /// So much the sender's directories hold at least; empty: they were not counted.
+        #[prost(message, repeated, tag = "2")]
+        pub least: ::prost::alloc::vec::Vec<Load>,
+    }
+    /// What a tree takes.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Load {
+        /// Bytes on the disk.
+        #[prost(uint64, tag = "1")]
+        pub bytes: u64,
+        /// Inodes.
+        #[prost(uint64, tag = "2")]
+        pub files: u64,
+    }
     /// Entries of a directory.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct List {
@@ -1644,6 +1686,9 @@ pub mod question {
         /// What the receiver knows to be in flight, continued after this many.
         #[prost(uint64, tag = "7")]
         InFlight(u64),
+        /// Whether the receiver's copy may be changed; asked before anything is.
+        #[prost(message, tag = "8")]
+        Room(Room),
     }
 }
 /// Answer to an operation or a question.
@@ -1656,11 +1701,21 @@ pub struct Result {
     #[prost(uint32, tag = "2")]
     pub errno: u32,
     /// Answer to a question.
-    #[prost(oneof = "result::Answer", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "result::Answer", tags = "3, 4, 5, 6, 7")]
     pub answer: ::core::option::Option<result::Answer>,
 }
 /// Nested message and enum types in `Result`.
 pub mod result {
+    /// Neither: the copy may be changed.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Leave {
+        /// First the sender must count what its directories hold.
+        #[prost(bool, tag = "1")]
+        pub count: bool,
+        /// It surely does not fit; why, for people.
+        #[prost(string, tag = "2")]
+        pub refused: ::prost::alloc::string::String,
+    }
     /// Entries.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct EntryList {
@@ -1818,5 +1873,8 @@ pub mod result {
         /// To in_flight.
         #[prost(message, tag = "6")]
         InFlight(InFlightList),
+        /// To room.
+        #[prost(message, tag = "7")]
+        Room(Leave),
     }
 }

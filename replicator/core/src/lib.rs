@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`op`], [`key`], [`order`] how operations travel; [`object`], [`extent`], [`dirty`] what differs
 //! between two copies; [`record`] how that is written down; [`short`] few bytes in place; [`tree`], [`diff`] how two trees are
-//! compared; [`archive`] what is kept of a copy that is given up.
+//! compared; [`room`] whether that can fit; [`archive`] what is kept of a copy that is given up.
 
 pub mod archive;
 pub mod diff;
@@ -13,5 +13,6 @@ pub mod object;
 pub mod op;
 pub mod order;
 pub mod record;
+pub mod room;
 pub mod short;
 pub mod tree;

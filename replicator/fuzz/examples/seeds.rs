@@ -9,9 +9,10 @@ use safe_replication::dirty::{Change, Object};
 use safe_replication::object::Kind;
 use safe_replication::op::{Allocation, Number, ObjectId, Op, RenameMode, Timestamp, Xattr};
 use safe_replication::record::{self, Context, HEAD, Record};
+use safe_replication::room::Load;
 use safe_replication::tree::Entry;
 use safe_replicator::line::frame::encode;
-use safe_replicator::resync::link::{Answer, DigestOf, Digests, Located, Query, What};
+use safe_replicator::resync::link::{Answer, DigestOf, Digests, Leave, Located, Query, What};
 use safe_replicator::wire;
 
 const FILE: ObjectId = ObjectId(70_000);
@@ -109,6 +110,7 @@ fn questions() -> Vec<(&'static str, Query)> {
         ("digests", Query::Digests(vec![DigestOf { dir: FILE, name, first: 0, count: 4, whole: false }])),
         ("xattrs", Query::Xattrs { id: FILE }),
         ("in-flight", Query::InFlight { after: 3 }),
+        ("room", Query::Room { most: vec![Load { bytes: 5, files: 6 }], least: vec![Load::default()] }),
     ]
 }
 
@@ -134,6 +136,7 @@ fn replies() -> Vec<(&'static str, Answer)> {
         ("digests", Answer::Digests(vec![Digests { size: Some(9), blocks: vec![[3; 32]] }])),
         ("xattrs", Answer::Xattrs(vec![(name, Bytes::from_static(b"value"))])),
         ("in-flight", Answer::InFlight { known: vec![located], end: true }),
+        ("room", Answer::Room(Leave::Refused("no room".to_owned()))),
     ]
 }
 

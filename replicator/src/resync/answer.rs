@@ -15,10 +15,11 @@ use safe_replication::op::ObjectId;
 use safe_replication::tree::Entry;
 
 use super::link::{Answer, DIGEST_LIMIT, DigestOf, Digests, LIST_LIMIT, Located, Query};
-use super::local;
 use super::located::{LOCATED_LIMIT, export};
+use super::{local, room};
 use crate::backing::Backing;
 use crate::linux::handle::magic_path;
+use crate::untouched::Untouched;
 
 /// Listings that are kept between the pages of a directory.
 const LISTINGS: usize = 16;
@@ -36,6 +37,11 @@ pub trait Target: Sync {
 
     /// What this node knows to be in flight.
     fn in_flight(&self) -> DirtySet;
+
+    /// The copy is as good as it was, and whether it may be changed is asked first.
+    fn untouched(&self) -> Option<&Untouched> {
+        None
+    }
 }
 
 /// Answers questions of one session.
@@ -74,6 +80,7 @@ impl Answerer {
             }
             Query::Xattrs { id } => local::xattrs(target.path(*id)?.as_fd()).map(Answer::Xattrs),
             Query::InFlight { after } => Ok(self.in_flight(target, *after)),
+            Query::Room { most, least } => room::answer(target, most, least),
         }
     }
 

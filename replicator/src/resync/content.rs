@@ -245,9 +245,11 @@ impl Resync<'_> {
         };
         match theirs? {
             Answer::Digests(theirs) if theirs.len() == asked => Ok((ours, theirs)),
-            Answer::Digests(_) | Answer::Entries { .. } | Answer::Xattrs(_) | Answer::InFlight { .. } => {
-                Err(unexpected())
-            }
+            Answer::Digests(_)
+            | Answer::Entries { .. }
+            | Answer::Xattrs(_)
+            | Answer::InFlight { .. }
+            | Answer::Room(_) => Err(unexpected()),
         }
     }
 

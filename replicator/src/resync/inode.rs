@@ -208,7 +208,9 @@ impl<'r> Page<'r, '_> {
     fn own(&self, id: ObjectId) -> Step<Entry> {
         match self.round.resync.link.query(Query::Own { id })? {
             Answer::Entries { entries, .. } => entries.into_iter().next().ok_or_else(unexpected),
-            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } => Err(unexpected()),
+            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } | Answer::Room(_) => {
+                Err(unexpected())
+            }
         }
     }
 }

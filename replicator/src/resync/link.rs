@@ -5,6 +5,7 @@ use bytes::Bytes;
 use safe_replication::dirty::Object;
 use safe_replication::object::Kind;
 use safe_replication::op::{ObjectId, Op};
+use safe_replication::room::Load;
 use safe_replication::tree::Entry;
 
 /// The way to the target. The source's session implements it; all calls may come from several threads at once.
@@ -128,6 +129,13 @@ pub enum Query {
         /// Continue after this many.
         after: u64,
     },
+    /// May the target's copy be changed? For each replicated directory, in order.
+    Room {
+        /// No more than this will come.
+        most: Vec<Load>,
+        /// So much the source's directory holds, at least; empty: it was not counted.
+        least: Vec<Load>,
+    },
 }
 
 /// Most entries or names of one list.
@@ -172,6 +180,19 @@ pub enum Answer {
         /// There are no more.
         end: bool,
     },
+    /// To [`Query::Room`].
+    Room(Leave),
+}
+
+/// Whether the target's copy may be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leave {
+    /// It may.
+    Begin,
+    /// First it has to be known what the source's directories hold.
+    Count,
+    /// What is to come surely does not fit; why, for people.
+    Refused(String),
 }
 
 /// Digests of one file.

@@ -117,7 +117,7 @@ pub(super) fn import(resync: &Resync<'_>) -> Step<()> {
     loop {
         let (known, end) = match resync.link.query(Query::InFlight { after })? {
             Answer::InFlight { known, end } => (known, end),
-            Answer::Entries { .. } | Answer::Digests(_) | Answer::Xattrs(_) => {
+            Answer::Entries { .. } | Answer::Digests(_) | Answer::Xattrs(_) | Answer::Room(_) => {
                 return Err(super::page::unexpected());
             }
         };

@@ -216,7 +216,9 @@ impl Resync<'_> {
     pub(super) fn ask(&self, query: Query) -> Step<(Vec<Entry>, bool)> {
         match self.link.query(query)? {
             Answer::Entries { entries, end } => Ok((entries, end)),
-            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } => Err(unexpected()),
+            Answer::Digests(_) | Answer::Xattrs(_) | Answer::InFlight { .. } | Answer::Room(_) => {
+                Err(unexpected())
+            }
         }
     }
 }

@@ -5,12 +5,13 @@ use safe_proto::replication as proto;
 use safe_proto::replication::question as message;
 use safe_proto::replication::result as reply;
 use safe_replication::op::{Number, ObjectId};
+use safe_replication::room::Load;
 use safe_replication::tree::Entry;
 
 use super::{Malformed, id, name, range, time};
 use crate::backing::{kind_of, mode_of};
 use crate::resync::link::{
-    Answer, DIGEST_LIMIT, DigestOf, Digests, Failure, LIST_LIMIT, Located, Query, What,
+    Answer, DIGEST_LIMIT, DigestOf, Digests, Failure, LIST_LIMIT, Leave, Located, Query, What,
 };
 
 /// A question that has no number yet.
@@ -49,6 +50,9 @@ pub fn question(query: &Query) -> Unnumbered {
         }),
         Query::Xattrs { id } => Wire::Xattrs(id.0),
         Query::InFlight { after } => Wire::InFlight(*after),
+        Query::Room { most, least } => {
+            Wire::Room(message::Room { most: encode_loads(most), least: encode_loads(least) })
+        }
     })
 }
 
@@ -93,8 +97,20 @@ pub fn parse_question(frame: proto::Question) -> Result<(Number, Query), Malform
         }
         Wire::Xattrs(object) => Query::Xattrs { id: id(object)? },
         Wire::InFlight(after) => Query::InFlight { after },
+        Wire::Room(m) => Query::Room { most: loads(&m.most)?, least: loads(&m.least)? },
     };
     Ok((Number(frame.number), query))
+}
+
+fn encode_loads(loads: &[Load]) -> Vec<message::Load> {
+    loads.iter().map(|load| message::Load { bytes: load.bytes, files: load.files }).collect()
+}
+
+fn loads(loads: &[message::Load]) -> Result<Vec<Load>, Malformed> {
+    if loads.len() > usize::from(u16::MAX) {
+        return Err(Malformed("number of directories"));
+    }
+    Ok(loads.iter().map(|load| Load { bytes: load.bytes, files: load.files }).collect())
 }
 
 /// An answer as a frame.
@@ -126,6 +142,11 @@ fn encode(answer: Answer) -> reply::Answer {
         Answer::InFlight { known, end } => reply::Answer::InFlight(reply::InFlightList {
             known: known.into_iter().map(encode_located).collect(),
             end,
+        }),
+        Answer::Room(leave) => reply::Answer::Room(match leave {
+            Leave::Begin => reply::Leave { count: false, refused: String::new() },
+            Leave::Count => reply::Leave { count: true, refused: String::new() },
+            Leave::Refused(refused) => reply::Leave { count: false, refused },
         }),
     }
 }
@@ -206,6 +227,13 @@ fn parse_answer(frame: proto::Result, query: &Query) -> Result<Answer, Malformed
             let known = list.known.into_iter().map(parse_located).collect::<Result<_, _>>()?;
             Ok(Answer::InFlight { known, end: list.end })
         }
+        (Query::Room { .. }, Some(reply::Answer::Room(leave))) => {
+            Ok(Answer::Room(match (leave.count, super::clipped(&leave.refused)) {
+                (true, _) => Leave::Count,
+                (false, why) if why.is_empty() => Leave::Begin,
+                (false, why) => Leave::Refused(why),
+            }))
+        }
         _ => Err(Malformed("kind of answer")),
     }
 }
@@ -274,6 +302,6 @@ pub fn objects(query: &Query) -> Vec<ObjectId> {
             vec![*id]
         }
         Query::Digests(of) => of.iter().map(|of| of.dir).collect(),
-        Query::InFlight { .. } => Vec::new(),
+        Query::InFlight { .. } | Query::Room { .. } => Vec::new(),
     }
 }

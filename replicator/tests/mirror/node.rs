@@ -291,7 +291,7 @@ impl Node {
 
     pub(crate) fn join(&mut self, session: u64, role: Role, plan: Plan) {
         let session = Some(name(session));
-        self.order(Order::Join(Join { session, role: role.into(), plan: plan.into() }));
+        self.order(Order::Join(Join { session, role: role.into(), plan: plan.into(), room: false }));
     }
 
     pub(crate) fn expect_in_step(&mut self, session: u64) {

@@ -132,10 +132,11 @@ fn fail(world: &mut World, what: &str, host: usize, fails: bool) -> Result<(), S
         "stop-script" => machine.scripts_hang = fails,
         "directory" => machine.refuses = fails,
         "space" => machine.disk_full = fails,
+        "room" => machine.too_small = fails,
         "archive" => machine.archive_full = fails,
         _ => {
             return Err(format!(
-                "unknown fault: {what}; persist, mount, stop-script, directory, space or archive"
+                "unknown fault: {what}; persist, mount, stop-script, directory, space, room or archive"
             ));
         }
     }
@@ -164,9 +165,9 @@ fn expectation(world: &mut World, words: &[&str]) -> Result<bool, Ended> {
             let host = host(node)?;
             until(world, |world| world.hosts[host].replicator.as_ref().is_some_and(|own| own.in_step))?
         }
-        ["until", node, "consistent"] => {
-            let host = host(node)?;
-            until(world, |world| world.hosts[host].disk.hard.consistent)?
+        ["until", node, wanted @ ("consistent" | "inconsistent")] => {
+            let (host, wanted) = (host(node)?, *wanted == "consistent");
+            until(world, |world| world.hosts[host].disk.hard.consistent == wanted)?
         }
         ["expect", node, wanted, "within", time] => {
             let (host, limit) = (host(node)?, duration(time)?);

@@ -166,6 +166,15 @@ impl World {
         }
     }
 
+    /// What a resync brings is received by a copy that is known to be between two states, whatever is lost next.
+    pub fn check_received(&mut self, target: usize) {
+        let machine = &self.hosts[target];
+        if machine.disk.hard.consistent {
+            let what = format!("I2: {} is changed by a resync but recorded consistent", machine.config.node);
+            self.oracle.break_(what);
+        }
+    }
+
     /// A resync ended: `covers` is what its plan looked at.
     pub fn check_copied(&mut self, source: usize, covers: Writes) {
         let (from, to) = (self.hosts[source].disk.data, self.hosts[1 - source].disk.data);

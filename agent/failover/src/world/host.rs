@@ -46,6 +46,8 @@ pub struct Stream {
     pub id: SessionId,
     pub role: Role,
     pub plan: Plan,
+    /// As target: its copy may be changed.
+    pub open: bool,
     pub up: bool,
     /// The target has what it lacked; new operations are synchronous.
     pub copied: bool,
@@ -143,6 +145,8 @@ pub struct Host {
     pub refuses: bool,
     /// Its replicator can carry out nothing of its peer.
     pub disk_full: bool,
+    /// What its peer has does not fit, which is known beforehand.
+    pub too_small: bool,
     /// There is no room for an archive.
     pub archive_full: bool,
     /// The cable of the address interface is pulled.
@@ -179,6 +183,7 @@ impl Host {
             mount_fails: false,
             refuses: false,
             disk_full: false,
+            too_small: false,
             archive_full: false,
             unplugged: false,
             clock_back: 0,

@@ -14,6 +14,9 @@ use super::host::{Op, Replicator, Stream, Writes};
 use super::network::StreamMessage;
 use super::{Happening, World};
 
+/// As a replicator says it.
+const NO_ROOM: &str = "/srv/db lacks space: 2.0 GiB more are needed, 1.0 GiB is free";
+
 impl World {
     pub fn begin_replicator(&mut self, host: usize) {
         let machine = &mut self.hosts[host];
@@ -53,7 +56,14 @@ impl World {
                 self.edit(host, |replicator| replicator.copy = Some(Copy::Known));
                 self.report(host, ReplicatorEvent::Marked(lineage));
             }
-            ReplicatorCommand::Join { session, role, plan } => self.join(host, session, role, plan),
+            ReplicatorCommand::Join { session, role, plan, room } => {
+                self.join(host, session, role, plan, !room);
+            }
+            ReplicatorCommand::Receive(session) => self.edit(host, |replicator| {
+                if let Some(stream) = replicator.stream.as_mut().filter(|stream| stream.id == session) {
+                    stream.open = true;
+                }
+            }),
             ReplicatorCommand::Leave(session) => {
                 self.drop_stream(host, session);
                 self.report(host, ReplicatorEvent::SessionEnded(session));
@@ -139,11 +149,11 @@ impl World {
         self.report(host, ReplicatorEvent::Archived { lineage, outcome });
     }
 
-    fn join(&mut self, host: usize, id: SessionId, role: Role, plan: Plan) {
+    fn join(&mut self, host: usize, id: SessionId, role: Role, plan: Plan, open: bool) {
         let contact = self.now;
         self.edit(host, |replicator| {
             replicator.overslept = false;
-            replicator.stream = Some(Stream { id, role, plan, up: false, copied: false, contact });
+            replicator.stream = Some(Stream { id, role, plan, open, up: false, copied: false, contact });
             replicator.in_step = false;
             replicator.unquiet = false;
         });
@@ -373,7 +383,7 @@ impl World {
             let stall = self.hosts[host].config.stall_timeout;
             let Some(replicator) = &mut self.hosts[host].replicator else { continue };
             let Some(stream) = &mut replicator.stream else { continue };
-            let (id, role) = (stream.id, stream.role);
+            let (id, role, open) = (stream.id, stream.role, stream.open);
             if path && same {
                 stream.contact = now;
                 if stream.up {
@@ -383,6 +393,8 @@ impl World {
                     self.report(host, ReplicatorEvent::SessionUp(id));
                     if role == Role::Primary {
                         self.begin_copy(host, id);
+                    } else if !open {
+                        self.look_for_room(host, id);
                     }
                 }
             } else if stream.up && now.since(stream.contact) >= stall * 6 / 10 {
@@ -408,13 +420,28 @@ impl World {
         }
     }
 
+    /// Before anything is changed on the target.
+    fn look_for_room(&mut self, target: usize, session: SessionId) {
+        let outcome = if self.hosts[target].too_small { Err(NO_ROOM.to_owned()) } else { Ok(()) };
+        let fits = outcome.is_ok();
+        self.report(target, ReplicatorEvent::Room { session, outcome });
+        if !fits {
+            self.lose_stream(target, session, Loss::Stream);
+            self.lose_stream_because(1 - target, session, Loss::Failed, NO_ROOM);
+        }
+    }
+
     fn lose_stream(&mut self, host: usize, session: SessionId, loss: Loss) {
-        self.deeds += 1;
-        self.drop_stream(host, session);
         let reason = match loss {
             Loss::Failed => "the other node could not carry out an operation: no space left on device",
             Loss::Stream | Loss::Silence | Loss::Here | Loss::Left => "the stream ended",
         };
+        self.lose_stream_because(host, session, loss, reason);
+    }
+
+    fn lose_stream_because(&mut self, host: usize, session: SessionId, loss: Loss, reason: &str) {
+        self.deeds += 1;
+        self.drop_stream(host, session);
         self.report(host, ReplicatorEvent::SessionLost { session, loss, reason: reason.to_owned() });
     }
 
@@ -437,13 +464,14 @@ impl World {
         let live = |world: &Self, host: usize| {
             let stream =
                 world.hosts[host].replicator.as_ref().and_then(|replicator| replicator.stream.as_ref());
-            world.hosts[host].alive() && stream.is_some_and(|stream| stream.id == session && stream.up)
+            world.hosts[host].alive()
+                && stream.is_some_and(|stream| stream.id == session && stream.up && stream.open)
         };
         if self.hosts[source].replicator_life != life || !live(self, source) {
             return;
         }
         if !live(self, target) || !self.path() {
-            // The target's end is not up yet, or the stream is stuck.
+            // The target's end is not up yet or may not be changed yet, or the stream is stuck.
             self.after(Duration::from_millis(50), Happening::Copy { source, life, session, last });
             return;
         }
@@ -508,6 +536,9 @@ impl World {
         disk.data = (disk.data & !(covers & some)) | (from & covers & some);
         disk.since |= before ^ disk.data;
         self.check_replaced(target, before);
+        if plan != Some(Plan::Repair) {
+            self.check_received(target);
+        }
         covers
     }
 
