@@ -44,6 +44,7 @@ test: lint build
 	cargo test --workspace --doc --locked
 
 proof: tools build
+	@.ci/tools proof
 	cargo nextest run --workspace --locked --profile proof --run-ignored ignored-only -E 'not binary(power_loss)'
 	$(MAKE) test-vm
 

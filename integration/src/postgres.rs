@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::cluster::Cluster;
+use crate::committer::{self, Committers};
 use crate::error::{Context as _, Error, Result};
 use crate::eventually::{eventually, eventually_true};
 use crate::host::Host;
@@ -16,10 +17,8 @@ use crate::process;
 use crate::program::Program;
 
 mod bench;
-mod committer;
 
 pub use bench::Bench;
-pub use committer::Committers;
 
 /// Name of the module.
 pub const MODULE: &str = "postgres";
@@ -189,7 +188,7 @@ impl Clients {
     /// Clients that insert and remember.
     pub fn committers(&self, workers: u32) -> Result<Committers> {
         let program = self.client("psql")?.args(["-qAtX", &connection()]);
-        Ok(Committers::start(&program, &self.host.log("psql"), workers))
+        Ok(Committers::start(&program, &self.host.log("psql"), workers, insert))
     }
 
     /// The usual load of pgbench, restarted whenever it loses its server; without the cleaning by which pgbench empties
@@ -240,6 +239,13 @@ impl Clients {
         let enough = committers.count() + more;
         eventually_true(AGAIN, &format!("{more} more commits"), || committers.count() >= enough)
     }
+}
+
+fn insert(worker: u32, serial: u32) -> String {
+    let length = serial % 500;
+    format!(
+        "INSERT INTO commits VALUES ({worker}, {serial}, repeat('x', {length})) RETURNING worker, serial;"
+    )
 }
 
 /// In one snapshot: every transaction of pgbench adds the same to all four.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use safe_integration::chance::Chance;
 use safe_integration::chores::Chores;
+use safe_integration::committer::Committers;
 use safe_integration::error::Result;
-use safe_integration::postgres::{Committers, DIRECTORY, Database};
+use safe_integration::postgres::{DIRECTORY, Database};
 
 /// What came of all the kills.
 #[derive(Default)]

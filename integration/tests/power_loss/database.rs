@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use safe_integration::clock;
+use safe_integration::committer::Committers;
 use safe_integration::error::{Error, Result};
 use safe_integration::eventually::eventually;
-use safe_integration::postgres::{self, Clients, Committers, DIRECTORY, MODULE};
+use safe_integration::postgres::{self, Clients, DIRECTORY, MODULE};
 use safe_integration::vm::{Losses, Machine, Pair, compare};
 
 /// Commits of the load between two events.

@@ -16,7 +16,7 @@ use crate::program::Program;
 const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Worker and serial number: the key of a row.
-pub(super) type Commit = (u32, u32);
+pub(crate) type Commit = (u32, u32);
 
 /// What all workers know.
 #[derive(Debug, Default)]
@@ -35,8 +35,9 @@ pub struct Committers {
 }
 
 impl Committers {
-    /// Starts them; `program` is psql that reads statements from standard input.
-    pub(super) fn start(program: &Program, log: &Path, workers: u32) -> Self {
+    /// Starts them; `program` reads statements from standard input, `insert` makes the one that commits a row and then
+    /// answers with its key.
+    pub(crate) fn start(program: &Program, log: &Path, workers: u32, insert: fn(u32, u32) -> String) -> Self {
         let record = Arc::new(Mutex::new(Record::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..workers).map(|worker| {
@@ -46,7 +47,7 @@ impl Committers {
                 let mut serial = 0;
                 while !stop.load(Ordering::Relaxed) {
                     // A lost connection is what this is about: the next one goes on behind the doubtful commit.
-                    drop(converse(&program, &log, worker, &mut serial, &record, &stop));
+                    drop(converse(&program, &log, (worker, &mut serial, insert), &record, &stop));
                     std::thread::sleep(BACKOFF);
                 }
             })
@@ -69,11 +70,11 @@ impl Committers {
         }
     }
 
-    pub(super) fn acknowledged(&self) -> BTreeSet<Commit> {
+    pub(crate) fn acknowledged(&self) -> BTreeSet<Commit> {
         self.lock().acknowledged.clone()
     }
 
-    pub(super) fn first_after(&self, moment: Instant) -> Option<Instant> {
+    pub(crate) fn first_after(&self, moment: Instant) -> Option<Instant> {
         self.lock().moments.iter().find(|(asked, _)| *asked >= moment).map(|(_, heard)| *heard)
     }
 
@@ -88,26 +89,21 @@ impl Drop for Committers {
     }
 }
 
-/// One connection, until it is lost. psql prints a row only after its statement, and so its transaction, is complete.
+/// One connection, until it is lost. The client prints a row only after its statement, and so its transaction, is complete.
 fn converse(
     program: &Program,
     log: &Path,
-    worker: u32,
-    serial: &mut u32,
+    (worker, serial, insert): (u32, &mut u32, fn(u32, u32) -> String),
     record: &Mutex<Record>,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let mut psql = program.converse(log)?;
-    let (mut input, output) = psql.pipes().context(|| "pipes".to_owned())?;
+    let mut client = program.converse(log)?;
+    let (mut input, output) = client.pipes().context(|| "pipes".to_owned())?;
     let mut answers = BufReader::new(output).lines();
     while !stop.load(Ordering::Relaxed) {
         *serial += 1;
         let asked = clock::now();
-        writeln!(
-            input,
-            "INSERT INTO commits VALUES ({worker}, {serial}, repeat('x', {})) RETURNING worker, serial;",
-            *serial % 500
-        )?;
+        writeln!(input, "{}", insert(worker, *serial))?;
         let answer = answers.next().context(|| "connection lost".to_owned())??;
         let commit = parse(&answer).context(|| format!("not a row: {answer}"))?;
         let heard = clock::now();
@@ -119,7 +115,7 @@ fn converse(
 }
 
 /// `worker|serial`.
-pub(super) fn parse(line: &str) -> Option<Commit> {
+pub(crate) fn parse(line: &str) -> Option<Commit> {
     let (worker, serial) = line.split_once('|')?;
     Some((worker.parse().ok()?, serial.parse().ok()?))
 }
