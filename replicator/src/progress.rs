@@ -21,7 +21,15 @@ pub struct Progress {
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
     bytes_sent: AtomicU64,
+    /// Of what was found: content that waits for its turn, which was not counted as done when its name was.
+    owed: Mutex<Owed>,
     samples: Mutex<VecDeque<(Boottime, u64)>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Owed {
+    files: u64,
+    bytes: u64,
 }
 
 /// The counters at one instant.
@@ -48,6 +56,27 @@ impl Progress {
     pub fn found(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Ordering::Relaxed);
         self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Of what was found, this waits for its turn.
+    pub fn postponed(&self, files: u64, bytes: u64) {
+        let mut owed = self.owed.lock();
+        (owed.files, owed.bytes) = (owed.files + files, owed.bytes + bytes);
+    }
+
+    /// The turn of a file has come, with so much content: what was not postponed is found now.
+    pub fn begun(&self, bytes: u64) {
+        let mut owed = self.owed.lock();
+        let was = Owed { files: owed.files.min(1), bytes: owed.bytes.min(bytes) };
+        (owed.files, owed.bytes) = (owed.files - was.files, owed.bytes - was.bytes);
+        drop(owed);
+        self.found(1 - was.files, bytes - was.bytes);
+    }
+
+    /// Nothing is left: what was postponed and did not come is gone from the source.
+    pub fn ended(&self) {
+        let owed = std::mem::take(&mut *self.owed.lock());
+        self.done(owed.files, owed.bytes);
     }
 
     /// Some was done.
@@ -139,6 +168,30 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn what_is_postponed_is_not_done() {
+        let progress = Progress::default();
+        let figures = || {
+            let now = progress.figures_at(second(1));
+            (now.files_done, now.files_total, now.bytes_done, now.bytes_total)
+        };
+        // Two names; the content of one waits.
+        progress.found(2, 1000);
+        progress.done(1, 100);
+        progress.postponed(1, 900);
+        assert_eq!(figures(), (1, 2, 100, 1000));
+        // Its turn comes, and the application has added to it.
+        progress.begun(950);
+        assert_eq!(figures(), (1, 2, 100, 1050));
+        progress.done(1, 950);
+        assert_eq!(figures(), (2, 2, 1050, 1050));
+        // One that was removed before its turn.
+        progress.found(1, 70);
+        progress.postponed(1, 70);
+        progress.ended();
+        assert_eq!(figures(), (3, 3, 1120, 1120));
     }
 
     #[test]

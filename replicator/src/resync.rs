@@ -9,7 +9,7 @@
 //!
 //! Reading order: [`link`] what it needs of the session, [`room`] on the target, [`local`] reading of trees, [`round`] and
 //! [`page`] names, [`repair`] and [`inode`] one difference, [`drain`] and [`content`] one object, [`spare`] what was renamed,
-//! [`verify`] comparing without repairing.
+//! [`answer`] the target's side, [`verify`] comparing without repairing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -178,7 +178,10 @@ impl<'a> Resync<'a> {
         room::ask(self, plan)?;
         match plan {
             Plan::Full => self.mark(&[Change::Everything])?,
-            Plan::Delta => located::import(self)?,
+            Plan::Delta => {
+                located::import(self)?;
+                self.announce()?;
+            }
         }
         let mut escalated = plan == Plan::Full;
         loop {
@@ -197,6 +200,7 @@ impl<'a> Resync<'a> {
             }
         }
         self.drop_spares()?;
+        self.progress.ended();
         self.sync(true)
     }
 

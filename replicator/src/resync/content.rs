@@ -126,8 +126,9 @@ impl Page<'_, '_> {
         let runs = runs_of(differing, file.size);
         let bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
         if bytes > INLINE {
-            self.count(source);
-            return self.postpone(&object, &source.name, &runs, theirs.min(file.size));
+            let waits = self.postpone(&object, source, &runs, theirs.min(file.size))?;
+            self.count_but(source, waits);
+            return Ok(());
         }
         if wrote {
             self.push_runs(file, id, &runs, theirs)?;
@@ -174,19 +175,19 @@ impl Page<'_, '_> {
         Ok(())
     }
 
-    /// Content of a file that the target just got under this name.
-    pub(super) fn fill(&mut self, id: ObjectId, object: &Object, source: &Entry) -> Step<()> {
+    /// Content of a file that the target just got under this name; how much of it waits.
+    pub(super) fn fill(&mut self, id: ObjectId, object: &Object, source: &Entry) -> Step<u64> {
         let (open, size) = match local::open_content(self.root, object) {
             Ok(opened) => opened,
             // Removed meanwhile, which is marked.
-            Err(Errno::NOENT | Errno::STALE) => return Ok(()),
+            Err(Errno::NOENT | Errno::STALE) => return Ok(0),
             Err(errno) => return Err(Trouble::local(&self.display(&source.name), errno)),
         };
         if size > INLINE {
-            return self.postpone(object, &source.name, &[], 0);
+            return self.postpone(object, source, &[], 0);
         }
         if size == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let target = To { id, time: source.mtime, holes: false };
         let last = self
@@ -197,11 +198,11 @@ impl Page<'_, '_> {
         if last < size {
             self.sender.push(Op::Truncate { id, size, time: source.mtime, mode: None })?;
         }
-        Ok(())
+        Ok(0)
     }
 
-    /// Mark content to be sent when names are equal.
-    fn postpone(&self, object: &Object, name: &Bytes, runs: &[Range<u64>], tail: u64) -> Step<()> {
+    /// Mark content to be sent when names are equal; how much that is.
+    fn postpone(&self, object: &Object, source: &Entry, runs: &[Range<u64>], tail: u64) -> Step<u64> {
         let mut changes: Vec<Change> = runs
             .iter()
             .map(|run| Change::Data { object: object.clone(), offset: run.start, len: run.end - run.start })
@@ -209,8 +210,10 @@ impl Page<'_, '_> {
         // The size: what is beyond the shorter one.
         changes.push(Change::data_from(object.clone(), tail));
         let dir = self.job.node.object.clone();
-        changes.push(Change::Place { object: object.clone(), dir, name: name[..].into() });
-        self.round.resync.mark(&changes)
+        changes.push(Change::Place { object: object.clone(), dir, name: source.name[..].into() });
+        self.round.resync.mark(&changes)?;
+        let before: u64 = runs.iter().map(|run| run.end.min(tail).saturating_sub(run.start)).sum();
+        Ok(before + source.size.saturating_sub(tail))
     }
 }
 

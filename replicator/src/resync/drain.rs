@@ -51,6 +51,25 @@ impl Resync<'_> {
         }
     }
 
+    /// Content that is marked from the beginning waits for its turn.
+    pub(super) fn announce(&self) -> Step<()> {
+        let mut next = self.knowledge.next(None);
+        while let Some((object, marks)) = next {
+            self.go_on()?;
+            if has_content(object.kind) && !marks.data.is_empty() {
+                let file = self.root(object.root)?.open_path(&object);
+                // One that is gone has no content to be sent.
+                if let Ok(now) = file.and_then(|file| attributes(file.as_fd())) {
+                    let bytes = marks.data.bytes(now.size);
+                    self.progress.found(1, bytes);
+                    self.progress.postponed(1, bytes);
+                }
+            }
+            next = self.knowledge.next(Some(&object));
+        }
+        Ok(())
+    }
+
     fn next_objects(&self) -> Vec<(Object, Marks)> {
         let mut objects: Vec<(Object, Marks)> = Vec::new();
         while objects.len() < PASS {
@@ -146,7 +165,7 @@ impl Draining<'_> {
             return Ok(());
         }
         let (file, size) = local::open_content(self.root, self.object).map_err(failed)?;
-        self.resync.progress.found(1, marks.data.bytes(size));
+        self.resync.progress.begun(marks.data.bytes(size));
         // All of it is marked: nothing of it that the application does is sent meanwhile.
         if marks.data.iter().next() == Some(0..u64::MAX) {
             let (size, time) = self.size_and_time(&file)?;

@@ -130,16 +130,15 @@ impl Page<'_, '_> {
             target: source.target.clone(),
             time: self.time,
         })?;
-        if source.kind == Kind::File {
-            self.fill(id, &found.object, source)?;
-        }
+        let file = source.kind == Kind::File;
+        let waits = if file { self.fill(id, &found.object, source)? } else { 0 };
         let xattrs = self.inherits || source.xattrs != [0; 16];
         self.push_attributes(id, &found, source, Before::Made { xattrs })?;
         if source.kind == Kind::Directory {
             let node = self.round.node(found.object, id, self.path_of(&source.name), true);
             self.below.push(Job { node, scope: Scope::All { deep: true, listing: None, from: 0 } });
         }
-        self.count(source);
+        self.count_but(source, waits);
         Ok(id)
     }
 
@@ -238,6 +237,17 @@ impl Page<'_, '_> {
     /// One entry is done.
     pub(super) fn count(&self, source: &Entry) {
         self.round.resync.progress.done(1, source.size);
+    }
+
+    /// One entry is done but for so much of its content, which waits.
+    pub(super) fn count_but(&self, source: &Entry, waits: u64) {
+        let waits = waits.min(source.size);
+        if waits == 0 {
+            return self.count(source);
+        }
+        let progress = &self.round.resync.progress;
+        progress.done(0, source.size - waits);
+        progress.postponed(1, waits);
     }
 }
 

@@ -159,3 +159,26 @@ fn many_entries_and_deep_trees() {
     pair.assert_equal();
     assert_eq!(walk(&pair.target).len(), 3200);
 }
+
+#[test]
+fn what_waits_for_its_turn_is_not_told_as_done() {
+    // More than is sent along with a name.
+    const LARGE: u64 = 20 << 20;
+    let mut waited = 0;
+    for left in 1..40 {
+        let pair = Pair::new();
+        std::fs::write(pair.source.join("large"), vec![7; 20 << 20]).unwrap();
+        std::fs::write(pair.source.join("small"), "small").unwrap();
+        pair.link.left.store(left, Ordering::SeqCst);
+        let (outcome, figures) = pair.resync(Plan::Full);
+        if outcome == Outcome::InStep {
+            assert_eq!((figures.files_done, figures.files_total), (2, 2));
+            assert_eq!((figures.bytes_done, figures.bytes_total), (LARGE + 5, LARGE + 5));
+            break;
+        }
+        // All of it is new to the target; the small one goes along with its name.
+        assert!(figures.bytes_done <= figures.bytes_sent + 5, "{left}: {figures:?}");
+        waited += u32::from(pair.target.join("large").exists() && figures.bytes_total == LARGE + 5);
+    }
+    assert!(waited > 0, "it was never cut off in between");
+}
