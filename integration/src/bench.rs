@@ -50,7 +50,8 @@ pub fn run(plan: &Plan, directory: &Path) -> Result<()> {
         contestant::disk(node, plan.memory)?;
     }
     timeline.event(Tone::Step, "two hosts, a disk each");
-    let mut contestants = vec![Contestant::Plain, Contestant::PassThrough, Contestant::Mirrored];
+    let mut contestants =
+        vec![Contestant::Plain, Contestant::Both, Contestant::PassThrough, Contestant::Mirrored];
     contestant::modules(&c)?;
     if plan.gluster {
         gluster::start(&c)?;
@@ -65,9 +66,13 @@ pub fn run(plan: &Plan, directory: &Path) -> Result<()> {
     for round in 1..=plan.rounds {
         for workload in &chosen {
             for contestant in &contestants {
-                let figures = workload
-                    .run(c.node(0), contestant.directory(), plan.time)
-                    .context(|| format!("{} on {}", workload.name, contestant.name()))?;
+                let directory = contestant.directory();
+                let figures = if *contestant == Contestant::Both {
+                    workload.run_on(c.nodes(), directory, plan.time).map(Option::unwrap_or_default)
+                } else {
+                    workload.run(c.node(0), directory, plan.time)
+                };
+                let figures = figures.context(|| format!("{} on {}", workload.name, contestant.name()))?;
                 for (what, figure) in figures {
                     let line = format!("{round}/{}  {what}: {} {figure:.0}", plan.rounds, contestant.name());
                     timeline.event(Tone::Figure, &line);

@@ -14,6 +14,8 @@ pub(super) const DISK: &str = "/srv/disk";
 pub(super) enum Contestant {
     /// The filesystem itself.
     Plain,
+    /// The same on the filesystems of both hosts at the same time, the slower of them: what two copies on one disk can have.
+    Both,
     /// The loop on /dev/fuse without anything to replicate.
     PassThrough,
     /// Replicated synchronously, TLS on.
@@ -28,6 +30,7 @@ impl Contestant {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
+            Self::Both => "plain on both",
             Self::PassThrough => "pass-through",
             Self::Mirrored => "mirrored",
             Self::Gluster => "glusterfs",
@@ -37,7 +40,7 @@ impl Contestant {
 
     pub(super) const fn directory(self) -> &'static str {
         match self {
-            Self::Plain => "/srv/disk/plain",
+            Self::Plain | Self::Both => "/srv/disk/plain",
             Self::PassThrough => "/srv/disk/pass/here-only",
             Self::Mirrored => "/srv/disk/mirrored",
             Self::Gluster => "/srv/gluster/mounted",

@@ -29,8 +29,9 @@ pub(super) struct Results {
     rows: Vec<Row>,
 }
 
-const ORDER: [Contestant; 5] = [
+const ORDER: [Contestant; 6] = [
     Contestant::Plain,
+    Contestant::Both,
     Contestant::PassThrough,
     Contestant::Mirrored,
     Contestant::Gluster,
@@ -84,8 +85,8 @@ impl Results {
 
     fn table(&self) -> String {
         let mut text = format!("\n## {} ({})\n\n", self.title, self.setting);
-        text += "| workload | plain | pass-through | mirrored | glusterfs | rsync | mirrored / pass-through | mirrored / peer |\n";
-        text += "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+        text += "| workload | plain | plain on both | pass-through | mirrored | glusterfs | rsync | mirrored / both | mirrored / pass-through | mirrored / peer |\n";
+        text += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
         for row in &self.rows {
             let cell = |contestant| {
                 row.series.get(&contestant).map_or_else(
@@ -105,9 +106,10 @@ impl Results {
             let part = |ratio: Option<f64>| ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}"));
             let _infallible = writeln!(
                 text,
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 row.what,
                 cells.join(" | "),
+                part(row.ratio(Contestant::Both)),
                 part(row.ratio(Contestant::PassThrough)),
                 part(peer)
             );
@@ -133,7 +135,7 @@ impl Results {
 
     /// Bars of each workload, as parts of the best of its row; written out, so that colour is not needed.
     fn chart(&self) -> String {
-        let shades = ["#bbbbbb", "#88ccee", "#117733", "#ddaa33", "#cc6677"];
+        let shades = ["#bbbbbb", "#777777", "#88ccee", "#117733", "#ddaa33", "#cc6677"];
         let (mut body, mut y) = (String::new(), 30.0);
         for row in &self.rows {
             let best = row.series.values().map(Series::median).fold(f64::MIN_POSITIVE, f64::max);
@@ -209,8 +211,9 @@ mod tests {
         assert_eq!(results.rows[0].ratio(Contestant::PassThrough), None);
         let table = results.table();
         assert!(
-            table
-                .contains("| w | – | – | 30.00 /s (10.00 to 1000) | 15.00 /s (5.00 to 500) | – | – | 2.00 |"),
+            table.contains(
+                "| w | – | – | – | 30.00 /s (10.00 to 1000) | 15.00 /s (5.00 to 500) | – | – | – | 2.00 |"
+            ),
             "{table}"
         );
     }

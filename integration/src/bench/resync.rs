@@ -53,7 +53,12 @@ pub(super) fn measure(c: &Cluster, timeline: &Timeline, plan: &Plan, results: &m
     let (took, sent) = resync(c, "second mirrored --on n2 --full")?;
     results.add("full resync, 20,001 files", "MB/s", Contestant::Mirrored, 2.457e9 / took / 1e6);
     timeline.event(Tone::Figure, &format!("full resync: {took:.1} s, {sent} bytes sent"));
-    for (what, script) in [("100 pages of 2 GiB changed", SCATTER), ("nothing changed", ":")] {
+    let steps = [
+        ("100 pages of 2 GiB changed", SCATTER),
+        ("nothing changed", ":"),
+        ("2 GiB renamed", "mv \"$1/large\" \"$1/0/renamed\""),
+    ];
+    for (what, script) in steps {
         second.safectl("stop mirrored --on n2")?;
         c.wait_state("mirrored", "n1", State::Alone)?;
         long(script, &copy)?;

@@ -68,6 +68,29 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// At the same time on several hosts; of each figure the least. None: a workload that is about one of them.
+    pub(super) fn run_on(
+        &self,
+        nodes: &[Node],
+        directory: &str,
+        time: Duration,
+    ) -> Result<Option<Vec<(String, f64)>>> {
+        let Work::Fio(job) = &self.work else { return Ok(None) };
+        let figures = std::thread::scope(|scope| {
+            let runs: Vec<_> =
+                nodes.iter().map(|node| scope.spawn(|| job.run(node, directory, time))).collect();
+            let ended = |run: std::thread::ScopedJoinHandle<'_, _>| {
+                run.join()
+                    .unwrap_or_else(|_| Err(crate::error::Error::new("a thread of the benchmark has ended")))
+            };
+            runs.into_iter().map(ended).collect::<Result<Vec<_>>>()
+        })?;
+        let least = figures.iter().map(crate::fio::Figures::figure).fold(f64::INFINITY, f64::min);
+        Ok(Some(vec![(self.name.to_owned(), least)]))
+    }
+}
+
 fn small(node: &Node, directory: &str) -> Result<Vec<(String, f64)>> {
     let program = node.program(&binary("bench")?.display().to_string())?.deadline(Duration::from_secs(300));
     let said = program.arg("small").arg(format!("{directory}/small")).arg(FILES.to_string()).run()?;
