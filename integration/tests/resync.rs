@@ -179,6 +179,12 @@ fn a_resync_is_paused_and_goes_on() -> Result<()> {
     n1.safectl("resync pause m --for 2s")?;
     c.wait_pair("m", "n1")?;
     tree::assert_equal(&c, PATH)?;
+    // The repair after a broken stream is not held back: the application waits for it.
+    n1.safectl("resync pause m --for 1h")?;
+    n2.kill_replicator()?;
+    n1.shell(&format!("echo written >{PATH}/through"))?;
+    c.wait_pair("m", "n1")?;
+    tree::assert_equal(&c, PATH)?;
     let refused = n1.try_safectl("resync pause m --for 8d")?;
     assert_eq!(refused.code, 64, "{refused:?}");
     c.finish()

@@ -284,13 +284,19 @@ impl Member {
 
     fn resync(&self, session: &Arc<Session>, plan: u32, stop: &AtomicBool) {
         let progress = Progress::default();
-        let throttle = Throttle::new(self.settings().bandwidth_limit).paused_by(Arc::clone(&self.pause));
+        // A repair is short, and the application waits for it.
+        let pause = if plan == REPAIR { Arc::default() } else { Arc::clone(&self.pause) };
+        let throttle = Throttle::new(self.settings().bandwidth_limit).paused_by(Arc::clone(&pause));
         let source = Source::new(&self.engine, session);
         let work = Resync::new(&source, &self.knowledge, &self.backing, &progress, &throttle, stop);
-        let order = if plan == FULL { Plan::Full } else { Plan::Delta };
-        let tell = || self.reports.hint(Report::Progress(figures(&progress, plan, &self.pause)));
+        let order = match plan {
+            REPAIR => Plan::Repair,
+            FULL => Plan::Full,
+            _ => Plan::Delta,
+        };
+        let tell = || self.reports.hint(Report::Progress(figures(&progress, plan, &pause)));
         let outcome = told_meanwhile(tell, || work.run(order));
-        let last = ProgressReport { done: true, ..figures(&progress, plan, &self.pause) };
+        let last = ProgressReport { done: true, ..figures(&progress, plan, &pause) };
         self.reports.send(Report::Progress(last));
         match outcome {
             Outcome::InStep => {
@@ -470,6 +476,7 @@ fn journal(error: std::io::Error) -> String {
     format!("the journal cannot be written: {error}")
 }
 
+const REPAIR: u32 = 1;
 const FULL: u32 = 3;
 
 fn figures(progress: &Progress, plan: u32, pause: &Pause) -> ProgressReport {

@@ -680,14 +680,20 @@ impl Objects for Nodes {
 
     fn unbound(&self, id: ObjectId) {
         let mut tables = self.tables.lock();
-        if id.0 >= FIRST
-            && let Some(Numbered(node)) = tables.by_id.take(&id)
+        let node = if id.0 >= FIRST { tables.by_id.take(&id) } else { None };
+        if let Some(Numbered(node)) = &node
             && tables.by_object.get(&node.object).is_some_and(|other| other.0.id == id)
         {
             tables.by_object.remove(&node.object);
         }
         drop(tables);
-        self.open.lock().retain(|(open, _)| *open != id);
+        let mut open = self.open.lock();
+        let (closed, kept) = std::mem::take(&mut *open).into_iter().partition(|(open, _)| *open == id);
+        *open = kept;
+        drop(open);
+        // Outside of both: with its last descriptor a file without a name goes, and a large one takes its time.
+        let closed: VecDeque<_> = closed;
+        drop((node, closed));
     }
 
     fn renamed(&self, id: ObjectId, from: Option<(ObjectId, &Bytes)>, to: Option<(ObjectId, &Bytes)>) {

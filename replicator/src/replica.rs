@@ -209,10 +209,12 @@ impl Replica {
                 peers: given.peers.iter().map(|peer| peer.parse().ok()).collect(),
             }),
             Command::Verify(verify) => self.member().ok_or_else(not_examined)?.verify(verify.repair),
-            Command::PauseResync(pause) => match self.member() {
-                Some(member) => member.pause.set(Duration::from_secs(pause.seconds.into())),
-                None => return Err(not_examined()),
-            },
+            Command::PauseResync(pause) => {
+                // Without one there is nothing to hold back.
+                if let Some(member) = self.member() {
+                    member.pause.set(Duration::from_secs(pause.seconds.into()));
+                }
+            }
             Command::Limit(limit) => self.limit(limit)?,
             Command::Archive(id) => self.archive(parse_lineage(&id)?)?,
             Command::PeerContact(contact) => self.state.contact(Boottime(contact.boottime_ns)),

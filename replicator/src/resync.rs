@@ -49,6 +49,8 @@ mod work;
 /// How the target is brought in step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
+    /// Resend what was in flight on either side: the target's copy is a good one all the while.
+    Repair,
     /// Resend what is marked on either side.
     Delta,
     /// Compare everything.
@@ -178,14 +180,15 @@ impl<'a> Resync<'a> {
         room::ask(self, plan)?;
         match plan {
             Plan::Full => self.mark(&[Change::Everything])?,
-            Plan::Delta => {
+            Plan::Repair | Plan::Delta => {
                 located::import(self)?;
                 self.announce()?;
             }
         }
+        self.spares.allow(plan != Plan::Repair);
         let mut escalated = plan == Plan::Full;
         loop {
-            match self.align().and_then(|()| self.drain()) {
+            match self.align().and_then(|()| self.drop_spares_unless_wanted()).and_then(|()| self.drain()) {
                 Ok(()) => {}
                 // Something could not be found or did not stay repaired: compare everything, once.
                 Err(Trouble::Again(reason)) if !escalated => {
@@ -269,8 +272,13 @@ impl<'a> Resync<'a> {
     fn go_on(&self) -> Step<()> {
         // While everything is held the application waits.
         if !self.holding.load(Ordering::Relaxed) {
-            self.throttle.hold(&|| self.stop.load(Ordering::Relaxed));
+            self.throttle.hold(&|| self.not_stopped().is_err());
         }
+        self.not_stopped()
+    }
+
+    /// It goes on, as far as those who can stop it are concerned. Waits for nothing: keys may be held.
+    fn not_stopped(&self) -> Step<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Trouble::Lost("told to stop".into())) } else { Ok(()) }
     }
 

@@ -293,7 +293,7 @@ impl From<Outcome> for OutcomeView {
 }
 
 /// Some nodes took the command, these did not.
-pub(super) fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
+fn not_taken(module: &str, refused: &[Outcome]) -> Option<Failure> {
     let nodes: Vec<&str> = refused.iter().map(|outcome| outcome.node.as_str()).collect();
     let why: Vec<&str> = refused
         .iter()

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use safe_proto::module::{Command, ControlModuleRequest, Outcome};
 use safe_proto::spec::quantity;
 
-use super::control::{OutcomeView, none_accepted, not_taken, require_entries};
+use super::control::{OutcomeView, none_accepted, require_entries};
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -78,10 +78,13 @@ async fn order(context: &Context, module: String, command: Command, seconds: u32
             "no resync runs now: one that begins meanwhile waits, and until it has ended there is no second copy"
         });
     }
-    let verdict = not_taken(&module, &refused);
+    // Where it is stopped there is nothing to hold back.
+    for outcome in refused.iter().filter(|outcome| !outcome.message.is_empty()) {
+        output::note(&outcome.message);
+    }
     if !context.is_table() {
         let views: Vec<OutcomeView> = accepted.into_iter().chain(refused).map(Into::into).collect();
         context.printer.text(&views, "")?;
     }
-    verdict.map_or(Ok(Exit::Done), Err)
+    Ok(Exit::Done)
 }

@@ -21,14 +21,14 @@ pub(super) type NamesOf = BTreeMap<u64, Vec<At>>;
 impl Resync<'_> {
     /// Every name of these objects of one root, which are no directories, in one walk.
     pub(super) fn names_of(&self, root: &Root, objects: &[Object]) -> Step<BTreeMap<Object, Vec<At>>> {
-        let stop = || self.go_on().is_err();
+        let stop = || self.not_stopped().is_err();
         names_of(root, objects, &stop).map_err(|errno| Trouble::local("a search for objects", errno))
     }
 
     /// The names of all inodes of a root that have several, by [`safe_replication::tree::Entry::inode`].
     pub(super) fn shared_names(&self, root: &Root) -> Step<NamesOf> {
         let mut candidates: Vec<At> = Vec::new();
-        let stop = || self.go_on().is_err();
+        let stop = || self.not_stopped().is_err();
         walk_names(root, &stop, &mut |dir, entry| {
             if entry.links > 1 {
                 candidates.push((dir.to_vec(), entry.name.clone()));

@@ -15,6 +15,7 @@ use safe_replication::tree::Entry;
 use super::link::{Answer, LIST_LIMIT, Query};
 use super::round::{Job, Round, Scope};
 use super::sender::Sender;
+use super::spare::Spare;
 use super::{Resync, Step, Trouble, local};
 use crate::backing::Root;
 
@@ -40,6 +41,8 @@ pub(super) struct Page<'r, 'a> {
     pub(super) bound: Vec<ObjectId>,
     /// Claimed only for this page.
     pub(super) claimed: Vec<Object>,
+    /// Files that lose their names with this page.
+    pub(super) spares: Vec<Spare>,
 }
 
 /// A regular file of both sides whose content is to be compared.
@@ -79,8 +82,10 @@ impl<'a> Round<'a> {
             below: Vec::new(),
             bound: Vec::new(),
             claimed: Vec::new(),
+            spares: Vec::new(),
         };
         let result = page.repair_all();
+        self.resync.keep(std::mem::take(&mut page.spares), result.is_ok())?;
         self.resync.link.forget(&std::mem::take(&mut page.bound));
         self.unclaim(&page.claimed);
         if result.is_err() {

@@ -157,7 +157,7 @@ impl Resync<'_> {
     }
 
     fn look_up(&self, root: &Root, parent: std::os::fd::BorrowedFd<'_>, name: &Bytes) -> Step<Found> {
-        self.go_on()?;
+        self.not_stopped()?;
         root.look_up(parent, name).map_err(|errno| Trouble::local(&String::from_utf8_lossy(name), errno))
     }
 }

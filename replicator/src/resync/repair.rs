@@ -189,7 +189,9 @@ impl Page<'_, '_> {
             self.round.resync.empty(self.job.node.id, &target.name)?;
         }
         let (parent, name) = (self.job.node.id, target.name.clone());
-        let id = self.round.resync.spare(parent, target)?;
+        let spare = self.round.resync.spare(parent, target)?;
+        let id = spare.map_or(ObjectId::NONE, |spare| spare.id);
+        self.spares.extend(spare);
         self.sender.push(Op::Unlink { parent, name, id, directory, time: self.time })
     }
 
@@ -301,11 +303,16 @@ impl Resync<'_> {
             entries.into_iter().partition(|entry| entry.kind == Kind::Directory);
         let more = !end;
         for files in files.chunks(128) {
-            let unlinks = files.iter().map(|file| {
+            let (mut unlinks, mut spares) = (Vec::new(), Vec::new());
+            for file in files {
                 let spare = self.spare(id, file)?;
-                Ok(unlink(id, file.name.clone(), spare, false))
-            });
-            self.link.submit(unlinks.collect::<Step<_>>()?)?;
+                let kept = spare.map_or(ObjectId::NONE, |spare| spare.id);
+                spares.extend(spare);
+                unlinks.push(unlink(id, file.name.clone(), kept, false));
+            }
+            let removed = self.link.submit(unlinks);
+            self.keep(spares, removed.is_ok())?;
+            removed?;
         }
         Ok((dirs.into_iter().map(|dir| dir.name).collect(), more))
     }

@@ -59,7 +59,7 @@ impl Resync<'_> {
         if self.holding.load(Ordering::Relaxed) {
             return self.go_on();
         }
-        let stop = || self.go_on().is_err();
+        let stop = || self.not_stopped().is_err();
         self.throttle.pass(bytes, self.link.waiting(), &stop);
         self.go_on()
     }

@@ -4,9 +4,10 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use safe_replication::dirty::Change;
 use safe_replicator::resync::Plan;
 
-use crate::application::{Act, Application};
+use crate::application::{Act, Application, object};
 use crate::pair::Pair;
 use crate::random::Random;
 
@@ -134,4 +135,31 @@ fn another_file_is_not_taken_for_it() {
     pair.assert_equal();
     assert_eq!(sent(&pair), SIZE);
     nothing_is_kept(&pair);
+}
+
+/// One that is equal already, but not known to be, is not filled with what only has as much nothing in it.
+#[test]
+fn zeros_are_no_likeness() {
+    let pair = Pair::new();
+    let image = |seed| [vec![0; 20 << 20], noise(seed, 4 * MIB)].concat();
+    std::fs::write(pair.source.join("equal"), image(10)).unwrap();
+    std::fs::write(pair.source.join("removed"), image(11)).unwrap();
+    pair.in_step(Plan::Full);
+    alone(&pair, &[Act::Unlink(PathBuf::from("removed"))]);
+    let object = object(&pair.source.join("equal")).unwrap();
+    pair.knowledge.mark(&[Change::data_from(object, 0)]).unwrap();
+    pair.in_step(Plan::Delta);
+    pair.assert_equal();
+    assert_eq!(sent(&pair), 0);
+    nothing_is_kept(&pair);
+}
+
+/// Where the target's copy is good all the while, nothing of it is worse for a moment.
+#[test]
+fn a_repair_keeps_nothing() {
+    let pair = paired();
+    alone(&pair, &[rename("disks/image", "other/image")]);
+    pair.in_step(Plan::Repair);
+    pair.assert_equal();
+    assert_eq!(sent(&pair), SIZE);
 }
