@@ -181,9 +181,10 @@ fn a_resync_is_paused_and_goes_on() -> Result<()> {
     tree::assert_equal(&c, PATH)?;
     // The repair after a broken stream is not held back: the application waits for it.
     n1.safectl("resync pause m --for 1h")?;
-    n2.kill_replicator()?;
+    c.cut(LANS[0])?;
     n1.shell(&format!("echo written >{PATH}/through"))?;
     c.wait_pair("m", "n1")?;
+    c.heal(LANS[0])?;
     tree::assert_equal(&c, PATH)?;
     let refused = n1.try_safectl("resync pause m --for 8d")?;
     assert_eq!(refused.code, 64, "{refused:?}");

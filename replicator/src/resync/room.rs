@@ -110,7 +110,7 @@ fn stat(root: &Root) -> Result<Statx, Errno> {
 
 /// No more than this comes, as far as is known without reading the tree: what is marked, or all that is on the disk.
 fn most(resync: &Resync<'_>, root: &Root, plan: Plan) -> Load {
-    let marked = if plan == Plan::Delta { marked(resync, root) } else { None };
+    let marked = if plan == Plan::Full { None } else { marked(resync, root) };
     marked.unwrap_or_else(|| match rustix::fs::fstatvfs(&root.directory) {
         Ok(s) => Load {
             bytes: s.f_blocks.saturating_sub(s.f_bfree).saturating_mul(s.f_frsize),
