@@ -41,7 +41,7 @@ fn s13_disk_of_the_other_node_is_full() -> Result<()> {
     // It is tried again and again, and a person is told.
     eventually_true(Duration::from_secs(60), "a person is told why and what to type", || {
         s.node(0).status(MODULE).is_ok_and(|status| {
-            status.reason.is_some_and(|reason| reason.contains("o space left"))
+            status.reason.is_some_and(|reason| reason.contains("lacks space"))
                 && status.hint.is_some_and(|hint| hint.contains("safectl"))
         })
     })?;

@@ -175,7 +175,8 @@ fn take(
     let mut parts = [IoSliceMut::new(&mut data)];
     let received = match recvmsg(connection, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
         Ok(received) => received.bytes,
-        Err(Errno::AGAIN | Errno::INTR) => return true,
+        // Reset: it ended without having read everything, which says nothing of what it sent before.
+        Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return true,
         Err(_) => return false,
     };
     if received == 0 {
@@ -208,5 +209,32 @@ fn arrived(socket: TcpStream, arrivals: &mpsc::Sender<TcpStream>) {
     // More than a few mean that no session is expected; the other node tries again.
     if arrivals.try_send(socket).is_err() {
         tracing::debug!("a connection of the other node that nobody waits for was closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::net::{SendFlags, send, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn what_an_agent_sent_before_it_died_is_taken() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, agents) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("sockets");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        send_now(&agents, b"S", Some(&OwnedFd::from(stream))).expect("sent");
+        // It never reads what it is greeted with.
+        send(&ours, b"D", SendFlags::NOSIGNAL).expect("greeted");
+        drop(agents);
+        let (arrivals, mut arrived) = mpsc::channel(1);
+        let (agent, inherited) = (Agent::new(), Inherited::default());
+        let taken = (0..3).take_while(|_| take(&ours, &agent, &inherited, &arrivals)).count();
+        assert!(taken < 3, "its end is noticed");
+        assert!(arrived.try_recv().is_ok(), "the connection was taken");
     }
 }

@@ -177,10 +177,15 @@ impl<'a> Resync<'a> {
     }
 
     fn steps(&self, plan: Plan) -> Step<()> {
-        room::ask(self, plan)?;
+        self.go_on()?;
+        // The application waits for a repair, which changes no more than what was in flight.
+        if plan != Plan::Repair {
+            room::ask(self, plan)?;
+        }
         match plan {
             Plan::Full => self.mark(&[Change::Everything])?,
-            Plan::Repair | Plan::Delta => {
+            Plan::Repair => located::import(self)?,
+            Plan::Delta => {
                 located::import(self)?;
                 self.announce()?;
             }
@@ -195,6 +200,12 @@ impl<'a> Resync<'a> {
                     tracing::warn!(reason, "resync compares everything");
                     escalated = true;
                     self.mark(&[Change::Everything])?;
+                }
+                // No space, perhaps, and what is kept of renamed files takes some.
+                Err(Trouble::Failed(reason)) if self.has_spares() => {
+                    tracing::warn!(reason, "resync keeps no file without a name any more");
+                    self.spares.allow(false);
+                    self.drop_spares()?;
                 }
                 Err(trouble) => return Err(trouble),
             }

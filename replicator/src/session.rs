@@ -201,8 +201,11 @@ impl Session {
     /// The session has ended.
     pub fn ask(&self, query: Query) -> Result<(Number, Arc<Waiter>), Failure> {
         let question = wire::question(&query);
-        let sent = self
-            .number(Some(query), false, &[], |number, _| frame::Kind::Question(question.numbered(number)))?;
+        // Counting a tree takes its time, and nothing waits for it.
+        let unhurried = matches!(query, Query::Room { .. });
+        let sent = self.number(Some(query), unhurried, &[], |number, _| {
+            frame::Kind::Question(question.numbered(number))
+        })?;
         self.carrier.flush();
         Ok(sent)
     }

@@ -47,8 +47,8 @@ pub struct CatchUp {
     cluster: Arc<Cluster>,
     nodes: Arc<Nodes>,
     others: BTreeMap<String, Other>,
-    /// How often a version could not be taken.
-    refusals: parking_lot::Mutex<BTreeMap<(String, String), u32>>,
+    /// The last version of a module that could not be taken, and how often.
+    refusals: parking_lot::Mutex<BTreeMap<String, (String, u32)>>,
 }
 
 /// What was done about one node.
@@ -236,9 +236,10 @@ impl CatchUp {
 impl CatchUp {
     fn refused(&self, module: &str, version: String) -> u32 {
         let mut refusals = self.refusals.lock();
-        let count = refusals.entry((module.to_owned(), version)).or_default();
-        *count += 1;
-        *count
+        let before = refusals.get(module).filter(|(refused, _)| *refused == version);
+        let count = before.map_or(1, |(_, count)| count.saturating_add(1));
+        refusals.insert(module.to_owned(), (version, count));
+        count
     }
 }
 

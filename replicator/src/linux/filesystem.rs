@@ -9,12 +9,17 @@ use rustix::io::Errno;
 pub enum Kind {
     /// As it is: as many blocks as were written.
     Plain,
+    /// The same, with inodes that are made of free space.
+    Xfs,
     /// Perhaps in less: compressed, or equal parts once; or nothing is known.
     Other,
 }
 
-/// ext2 to ext4, XFS, tmpfs: statfs(2).
-const PLAIN: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
+/// ext2 to ext4, tmpfs: statfs(2).
+const PLAIN: [u64; 2] = [0xEF53, 0x0102_1994];
+
+/// statfs(2).
+const XFS: u64 = 0x5846_5342;
 
 /// Of what is open.
 ///
@@ -22,5 +27,9 @@ const PLAIN: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 /// As fstatfs(2).
 pub fn kind_of(file: BorrowedFd<'_>) -> Result<Kind, Errno> {
     let kind = u64::try_from(rustix::fs::fstatfs(file)?.f_type).unwrap_or(0);
-    Ok(if PLAIN.contains(&kind) { Kind::Plain } else { Kind::Other })
+    Ok(match kind {
+        XFS => Kind::Xfs,
+        kind if PLAIN.contains(&kind) => Kind::Plain,
+        _ => Kind::Other,
+    })
 }

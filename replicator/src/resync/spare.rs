@@ -85,6 +85,11 @@ impl Resync<'_> {
         self.give_up(&given_up)
     }
 
+    /// Some are kept.
+    pub(super) fn has_spares(&self) -> bool {
+        !self.spares.kept.lock().is_empty()
+    }
+
     /// Nothing of them is needed any more: the target has their space back.
     pub(super) fn drop_spares(&self) -> Step<()> {
         let spares = std::mem::take(&mut *self.spares.kept.lock());
@@ -93,7 +98,7 @@ impl Resync<'_> {
 
     /// As soon as names are equal it is known whether any file is to be sent as a whole.
     pub(super) fn drop_spares_unless_wanted(&self) -> Step<()> {
-        if self.spares.kept.lock().is_empty() {
+        if !self.has_spares() {
             return Ok(());
         }
         let mut last = None;

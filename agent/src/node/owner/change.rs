@@ -148,6 +148,8 @@ impl Owner {
         tokio::spawn(async move {
             addresses.order(crate::address::Order::Look).await;
             replica.order(crate::replica::Order::Look).await;
+            // Its keepers end when every way to them is gone, and another version waits for that.
+            drop((addresses, replica));
             if delayed {
                 tokio::time::sleep(delay).await;
                 // The loop has ended.
