@@ -1,7 +1,8 @@
 //! A replicator that agrees to everything and replicates nothing: for tests of the daemon's shell.
 //!
 //! `fake_replicator --run-dir DIR`. A file `DIR/behaviour` may hold one word: `deaf` (takes connections, answers
-//! nothing), `stubborn` (does not end when told), `refuse` (finds the directories unusable).
+//! nothing), `stubborn` (does not end when told), `refuse` (finds the directories unusable), `hasty` (reports before it
+//! has introduced itself).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +72,7 @@ impl Fake {
         }
         let mut state = self.state.lock();
         match command {
-            Command::Configure(_) => vec![Report::Adopted(introduce(&mut state))],
+            Command::Configure(_) => self.greet(introduce(&mut state)),
             Command::Examine(_) if self.behaviour == "refuse" => {
                 vec![Report::Refused("it refuses".to_owned())]
             }
@@ -132,6 +133,15 @@ impl Fake {
             }
             Command::Limit(limit) => vec![Report::Limited(limit)],
         }
+    }
+
+    fn greet(&self, introduction: Adopted) -> Vec<Report> {
+        let mut reports = vec![Report::Adopted(introduction)];
+        if self.behaviour == "hasty" {
+            reports.insert(0, Report::Figures(safe_proto::replication::StreamFigures::default()));
+            reports.insert(1, Report::DiskFailed("its disk failed".to_owned()));
+        }
+        reports
     }
 
     fn note(&self, command: &Command) {

@@ -292,6 +292,11 @@ impl Keeper {
                 None => Step::End,
             }
         };
+        if let Some(attached) = attached.as_mut()
+            && let Some(early) = attached.early.pop()
+        {
+            return Step::Response(Ok(Some(early)));
+        }
         let Some(Attached { responses, fds, .. }) = attached.as_mut() else {
             return tokio::select! {
                 step = order => step,

@@ -221,6 +221,15 @@ async fn a_replicator_outlives_its_keeper_and_is_adopted_as_it_is() {
 }
 
 #[tokio::test]
+async fn what_happens_while_it_introduces_itself_is_no_disorder() {
+    let place = Place::new("hasty");
+    let mut kept = place.keep().await;
+    kept.command(ReplicatorCommand::Start { accept: Vec::new() }).await;
+    assert!(matches!(kept.event().await, ReplicatorEvent::DiskFailed(_)));
+    assert!(matches!(kept.event().await, ReplicatorEvent::Ready { .. }));
+}
+
+#[tokio::test]
 async fn its_death_is_reported_once_and_what_it_owes_is_answered() {
     let place = Place::new("");
     let mut kept = place.keep().await;

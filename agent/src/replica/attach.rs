@@ -24,6 +24,9 @@ const QUEUE: usize = 64;
 /// Longest wait for the first answer of a replicator that has accepted the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Reports that it may make before it introduces itself.
+const EARLY: usize = 1024;
+
 /// A replicator that does not answer for this long is hung: it is killed, and what it held is failed over.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -35,6 +38,8 @@ pub(super) struct Attached {
     pub(super) responses: Streaming<AttachResponse>,
     pub(super) fds: FdsSocket,
     pub(super) process: Process,
+    /// What must not be lost of what it said before it introduced itself.
+    pub(super) early: Vec<AttachResponse>,
     /// Heartbeat sockets were handed over.
     pub(super) sockets_sent: bool,
     /// Fences that were ordered out of turn and not confirmed yet: their confirmations are nobody's business.
@@ -61,8 +66,9 @@ pub(super) async fn attach(
 ) -> Result<(Attached, Adopted), (Process, String)> {
     let opened = tokio::time::timeout(PATIENCE, open(stream, paths, configure)).await;
     match opened {
-        Ok(Ok((requests, responses, fds, adopted))) => {
-            let attached = Attached { requests, responses, fds, process, sockets_sent: false, unreported: 0 };
+        Ok(Ok((requests, responses, fds, adopted, early))) => {
+            let (sockets_sent, unreported) = (false, 0);
+            let attached = Attached { requests, responses, fds, process, early, sockets_sent, unreported };
             Ok((attached, adopted))
         }
         Ok(Err(error)) => Err((process, error)),
@@ -82,7 +88,8 @@ async fn connect_fds(paths: &ModulePaths) -> io::Result<FdsSocket> {
     }
 }
 
-type Opened = (mpsc::Sender<AttachRequest>, Streaming<AttachResponse>, FdsSocket, Adopted);
+type Opened =
+    (mpsc::Sender<AttachRequest>, Streaming<AttachResponse>, FdsSocket, Adopted, Vec<AttachResponse>);
 
 async fn open(stream: UnixStream, paths: &ModulePaths, configure: Configure) -> Result<Opened, String> {
     let fds = connect_fds(paths).await.map_err(|error| format!("cannot pass descriptors: {error}"))?;
@@ -107,19 +114,33 @@ async fn open(stream: UnixStream, paths: &ModulePaths, configure: Configure) -> 
         .await
         .map_err(|status| format!("safe-replicator refuses: {}", status.message()))?
         .into_inner();
-    let first = responses
-        .message()
-        .await
-        .map_err(|status| format!("safe-replicator refuses: {}", status.message()))?;
-    match first.and_then(|first| first.report) {
-        Some(Report::Adopted(adopted)) if adopted.protocol == safe_proto::PROTOCOL => {
-            Ok((requests, responses, fds, adopted))
-        }
-        Some(Report::Adopted(adopted)) => Err(format!(
-            "safe-replicator speaks protocol {}, this safed {}",
-            adopted.protocol,
-            safe_proto::PROTOCOL
-        )),
-        _ => Err("safe-replicator answers out of order".to_owned()),
+    let (adopted, early) = introduced(&mut responses).await?;
+    if adopted.protocol == safe_proto::PROTOCOL {
+        return Ok((requests, responses, fds, adopted, early));
     }
+    let (theirs, ours) = (adopted.protocol, safe_proto::PROTOCOL);
+    Err(format!("safe-replicator speaks protocol {theirs}, this safed {ours}"))
+}
+
+/// Waits until it introduces itself. What happens in it at that moment it may tell before: its introduction says what
+/// came of that, but for a disk that failed.
+async fn introduced(
+    responses: &mut Streaming<AttachResponse>,
+) -> Result<(Adopted, Vec<AttachResponse>), String> {
+    let mut early = Vec::new();
+    for _ in 0..EARLY {
+        let response = responses
+            .message()
+            .await
+            .map_err(|status| format!("safe-replicator refuses: {}", status.message()))?;
+        let Some(AttachResponse { report: Some(report) }) = response else { break };
+        if let Report::Adopted(adopted) = report {
+            return Ok((adopted, early));
+        }
+        tracing::debug!(?report, "said before the introduction");
+        if matches!(report, Report::DiskFailed(_)) {
+            early.push(AttachResponse { report: Some(report) });
+        }
+    }
+    Err("safe-replicator does not introduce itself".to_owned())
 }

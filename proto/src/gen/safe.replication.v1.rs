@@ -867,7 +867,8 @@ pub mod control_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The agent MUST send Configure first; the replicator MUST answer it with Adopted before any other report.
+        /// The agent MUST send Configure first; the replicator answers it with Adopted. What it reports before that has come
+        /// true in Adopted, but for DiskFailed, and is otherwise to be ignored.
         /// A second Attach ends the first one. Commands are carried out in order; reports are in the order of what happened.
         /// Errors: INVALID_ARGUMENT for a malformed command (the stream ends), FAILED_PRECONDITION for a protocol version
         /// that the replicator does not know.
@@ -916,7 +917,8 @@ pub mod control_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// The agent MUST send Configure first; the replicator MUST answer it with Adopted before any other report.
+        /// The agent MUST send Configure first; the replicator answers it with Adopted. What it reports before that has come
+        /// true in Adopted, but for DiskFailed, and is otherwise to be ignored.
         /// A second Attach ends the first one. Commands are carried out in order; reports are in the order of what happened.
         /// Errors: INVALID_ARGUMENT for a malformed command (the stream ends), FAILED_PRECONDITION for a protocol version
         /// that the replicator does not know.
