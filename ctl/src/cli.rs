@@ -10,6 +10,7 @@ use crate::command::{
     cluster, conflicts, control, data, events, explain, help, log, module, resync, rules, simulate, status,
     verify, wait, witness,
 };
+use crate::error::Failure;
 
 /// The command line of safed: high availability for ordinary applications on two servers.
 #[derive(Debug, Parser)]
@@ -92,6 +93,15 @@ pub(crate) enum Until {
     Ready,
     /// The copies are in step
     Synced,
+}
+
+/// A time in seconds, from `least` to seven days.
+///
+/// # Errors
+/// What is allowed.
+pub(crate) fn within_a_week(time: Duration, least: u32, allowed: &str) -> Result<u32, Failure> {
+    let seconds = u32::try_from(time.as_secs()).ok();
+    seconds.filter(|seconds| (least..=604_800).contains(seconds)).ok_or_else(|| Failure::usage(allowed))
 }
 
 /// Which nodes a command is about.

@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::{Context as _, Result};
+use crate::eventually::{eventually, eventually_true};
 use crate::program::Program;
+
+/// For a database to serve again, its recovery included.
+pub(crate) const AGAIN: Duration = Duration::from_secs(240);
 
 /// Pause behind a lost connection.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -74,8 +78,18 @@ impl Committers {
         self.lock().acknowledged.clone()
     }
 
-    pub(crate) fn first_after(&self, moment: Instant) -> Option<Instant> {
-        self.lock().moments.iter().find(|(asked, _)| *asked >= moment).map(|(_, heard)| *heard)
+    /// Waits until they got on by so many.
+    pub fn more(&self, more: usize) -> Result<()> {
+        let enough = self.count() + more;
+        eventually_true(AGAIN, &format!("{more} more commits"), || self.count() >= enough)
+    }
+
+    /// Time from `moment` to the first commit that was asked for after it.
+    pub fn after(&self, moment: Instant) -> Result<Duration> {
+        let first = eventually(AGAIN, "a commit", || {
+            Ok(self.lock().moments.iter().find(|(asked, _)| *asked >= moment).map(|(_, heard)| *heard))
+        })?;
+        Ok(first.saturating_duration_since(moment))
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {

@@ -2,19 +2,17 @@
 //! acknowledged.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::committer::{self, Committers};
+use crate::committer::{self, AGAIN, Committers};
 use crate::error::{Error, Result};
-use crate::eventually::{eventually, eventually_true};
+use crate::eventually::eventually;
 use crate::host::Host;
 use crate::module::Module;
 use crate::node::Node;
-use crate::process;
 use crate::program::Program;
+use crate::tree;
 
 /// Name of the module.
 const MODULE: &str = "mariadb";
@@ -24,9 +22,6 @@ const DIRECTORY: &str = "/srv/data/mariadb";
 
 /// Its virtual address.
 const ADDRESS: &str = "10.99.0.71";
-
-/// Recovery of the database included.
-const AGAIN: Duration = Duration::from_secs(240);
 
 /// The module. Nothing of the server's settings is changed but where it lives.
 fn module() -> Module {
@@ -127,18 +122,6 @@ impl Database {
         eventually(AGAIN, "the database answers", || self.sql("SELECT 1").map(Some)).map(drop)
     }
 
-    /// Waits until the committers got on by so many.
-    pub fn commits(&self, committers: &Committers, more: usize) -> Result<()> {
-        let enough = committers.count() + more;
-        eventually_true(AGAIN, &format!("{more} more commits"), || committers.count() >= enough)
-    }
-
-    /// Time from `moment` to the first commit that was asked for after it.
-    pub fn commits_after(&self, committers: &Committers, moment: Instant) -> Result<Duration> {
-        let first = eventually(AGAIN, "a commit", || Ok(committers.first_after(moment)))?;
-        Ok(first.saturating_duration_since(moment))
-    }
-
     /// Acknowledged commits that are not in each of the tables they wrote to.
     pub fn lost(&self, committers: &Committers) -> Result<usize> {
         let acknowledged = committers.acknowledged();
@@ -170,18 +153,7 @@ impl Database {
 
     /// Stops every process of the server where it is, compares both copies, and lets it go on.
     pub fn compare(&self, primary: &Node) -> Result<()> {
-        let pids = primary.running("mariadbd")?;
-        if pids.is_empty() {
-            return Err(Error::new(format!("no server runs on {}", primary.name)));
-        }
-        let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
-        send(Signal::STOP);
-        // What was on its way to the other disk when they stopped, arrives.
-        let equal = eventually(Duration::from_secs(30), "both copies are equal", || {
-            crate::tree::assert_equal(&self.cluster, DIRECTORY).map(Some)
-        });
-        send(Signal::CONT);
-        equal
+        tree::assert_equal_without(&self.cluster, DIRECTORY, (primary, "mariadbd"), Duration::from_secs(30))
     }
 
     /// Waits until this node is PRIM and the other SECOND.

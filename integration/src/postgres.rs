@@ -2,19 +2,17 @@
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::committer::{self, Committers};
+use crate::committer::{self, AGAIN, Committers};
 use crate::error::{Context as _, Error, Result};
-use crate::eventually::{eventually, eventually_true};
+use crate::eventually::eventually;
 use crate::host::Host;
 use crate::module::Module;
 use crate::node::Node;
-use crate::process;
 use crate::program::Program;
+use crate::tree;
 
 mod bench;
 
@@ -28,9 +26,6 @@ pub const DIRECTORY: &str = "/srv/data/postgres";
 
 /// Its virtual address.
 pub const ADDRESS: &str = "10.99.0.70";
-
-/// Recovery of the database included.
-const AGAIN: Duration = Duration::from_secs(240);
 
 /// Where Debian has the newest server.
 fn programs() -> Result<PathBuf> {
@@ -135,18 +130,7 @@ impl Database {
 
     /// Stops every process of the server where it is, compares both copies, and lets it go on.
     pub fn compare(&self, primary: &Node) -> Result<()> {
-        let pids = primary.running("postgres")?;
-        if pids.is_empty() {
-            return Err(Error::new(format!("no server runs on {}", primary.name)));
-        }
-        let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
-        send(Signal::STOP);
-        // What was on its way to the other disk when they stopped, arrives.
-        let equal = eventually(Duration::from_secs(10), "both copies are equal", || {
-            crate::tree::assert_equal(&self.cluster, DIRECTORY).map(Some)
-        });
-        send(Signal::CONT);
-        equal
+        tree::assert_equal_without(&self.cluster, DIRECTORY, (primary, "postgres"), Duration::from_secs(10))
     }
 
     /// Waits until this node is PRIM and the other SECOND.
@@ -204,12 +188,6 @@ impl Clients {
         eventually(AGAIN, "the database answers", || self.sql("SELECT 1").map(Some)).map(|_| ())
     }
 
-    /// Time from `moment` to the first commit that was asked for after it.
-    pub fn commits_after(&self, committers: &Committers, moment: Instant) -> Result<Duration> {
-        let first = eventually(AGAIN, "a commit", || Ok(committers.first_after(moment)))?;
-        Ok(first.saturating_duration_since(moment))
-    }
-
     /// Acknowledged commits that are not in the database.
     pub fn lost(&self, committers: &Committers) -> Result<usize> {
         let acknowledged = committers.acknowledged();
@@ -232,12 +210,6 @@ impl Clients {
             return Err(Error::new(format!("pg_amcheck: {} {}", said.out.trim(), said.err.trim())));
         }
         Ok(())
-    }
-
-    /// Waits until the committers got on by so many.
-    pub fn commits(&self, committers: &Committers, more: usize) -> Result<()> {
-        let enough = committers.count() + more;
-        eventually_true(AGAIN, &format!("{more} more commits"), || committers.count() >= enough)
     }
 }
 

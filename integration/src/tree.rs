@@ -2,9 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::cluster::Cluster;
 use crate::error::{Context as _, Error, Result};
+use crate::eventually::eventually;
+use crate::node::Node;
+use crate::process;
 
 /// The options of the comparison: everything that rsync can compare, by content.
 pub(crate) const OPTIONS: [&str; 6] =
@@ -34,6 +40,25 @@ pub fn assert_equal(cluster: &Cluster, path: &str) -> Result<()> {
     let some: Vec<_> =
         lines.iter().take(20).map(|line| format!("{line} ({})", times(line, &one, &other))).collect();
     Err(Error::new(format!("{} differences of {path}: {}", lines.len(), some.join("; "))))
+}
+
+/// The same while every process of a program stands still where it runs; it goes on afterwards. What was on its way to the
+/// other disk when it stopped may take `within` to arrive.
+pub(crate) fn assert_equal_without(
+    cluster: &Cluster,
+    path: &str,
+    (primary, program): (&Node, &str),
+    within: Duration,
+) -> Result<()> {
+    let pids = primary.running(program)?;
+    if pids.is_empty() {
+        return Err(Error::new(format!("no server runs on {}", primary.name)));
+    }
+    let send = |signal| pids.iter().for_each(|pid| drop(process::signal(*pid, signal)));
+    send(Signal::STOP);
+    let equal = eventually(within, "both copies are equal", || assert_equal(cluster, path).map(Some));
+    send(Signal::CONT);
+    equal
 }
 
 /// The same for copies on disks of their own, which only their hosts see: names, types, owners, modes, times, links and

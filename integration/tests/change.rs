@@ -25,6 +25,17 @@ fn converged(s: &Service, before: &str) -> Result<String> {
     })
 }
 
+/// Both nodes hold the same version, whichever that is, and are a pair with it.
+fn settled(s: &Service, primary: &Node) -> Result<()> {
+    s.wait_pair(primary)?;
+    eventually_true(
+        SOON,
+        "both nodes hold the same version",
+        || matches!((listed(s.node(0)), listed(s.node(1))), (Ok(one), Ok(other)) if one == other),
+    )?;
+    s.wait_pair(primary)
+}
+
 /// Writes the version beside the others and answers the line to type.
 fn install(s: &Service, name: &str, module: &Module) -> Result<String> {
     let directory = s.cluster.directory().join("versions").join(name);
@@ -96,13 +107,7 @@ fn a_running_module_takes_another_version() -> Result<()> {
     s.node(1).safectl(&format!("{line} --allow-missing"))?;
     s.writes(20)?;
     s.node(0).restart_host()?;
-    s.wait_pair(s.node(1))?;
-    eventually_true(
-        SOON,
-        "n1 has caught up",
-        || matches!((listed(s.node(0)), listed(s.node(1))), (Ok(one), Ok(other)) if one == other),
-    )?;
-    s.wait_pair(s.node(1))?;
+    settled(&s, s.node(1))?;
     s.finish()
 }
 
@@ -126,13 +131,7 @@ fn crashes_while_a_version_is_put_in_force() -> Result<()> {
             victim.start_agent()?;
             installing.join().map_err(|_| Error::new("the installing thread panicked"))?.map(drop)
         })?;
-        s.wait_pair(s.node(0))?;
-        eventually_true(
-            SOON,
-            "both nodes hold the same version",
-            || matches!((listed(s.node(0)), listed(s.node(1))), (Ok(one), Ok(other)) if one == other),
-        )?;
-        s.wait_pair(s.node(0))?;
+        settled(&s, s.node(0))?;
     }
     let before = listed(s.node(0))?;
     s.node(1).safectl(&install(&s, "last", &module()?)?)?;
@@ -165,13 +164,7 @@ fn two_people_install_at_once() -> Result<()> {
                 ["meanwhile", "try again", "at the same time"].iter().any(|why| done.err.contains(why));
             assert!(done.code == 0 || refused, "{done:?}");
         }
-        s.wait_pair(s.node(0))?;
-        eventually_true(
-            SOON,
-            "both nodes hold the same version",
-            || matches!((listed(s.node(0)), listed(s.node(1))), (Ok(one), Ok(other)) if one == other),
-        )?;
-        s.wait_pair(s.node(0))?;
+        settled(&s, s.node(0))?;
     }
     // Both may be told that the other was there, over and over; who tries again alone gets through.
     let next = module()?.section("[env]\nWHO = \"alone\"");

@@ -15,12 +15,12 @@ fn the_primary_loses_power_under_mariadb() -> Result<()> {
     let mut committers = d.committers(4)?;
     let (mut serving, mut failovers) = (0, Vec::new());
     for kill in 0..kills {
-        d.commits(&committers, 200 + 61 * kill % 300)?;
+        committers.more(200 + 61 * kill % 300)?;
         let moment = d.cluster.node(serving).kill_host()?;
-        failovers.push(d.commits_after(&committers, moment)?);
+        failovers.push(committers.after(moment)?);
         let victim = serving;
         serving = 1 - serving;
-        d.commits(&committers, 50)?;
+        committers.more(50)?;
         d.cluster.node(victim).restart_host()?;
         d.wait_pair(d.cluster.node(serving))?;
         d.check()?;

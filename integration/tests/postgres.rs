@@ -57,7 +57,7 @@ fn kill_in_mid_load(name: &str, kills: usize, seed: u64) -> Result<()> {
     let (mut figures, mut chance, mut serving) = (Figures::default(), Chance::new(seed), 0);
     chores.start(d.cluster.node(serving))?;
     for kill in 0..kills {
-        d.commits(&committers, 200 + 61 * kill % 300)?;
+        committers.more(200 + 61 * kill % 300)?;
         chores.more(1 + kill % 3)?;
         let (victim, other) =
             if chance.below(3) == 0 { (1 - serving, serving) } else { (serving, 1 - serving) };
@@ -65,13 +65,13 @@ fn kill_in_mid_load(name: &str, kills: usize, seed: u64) -> Result<()> {
         if victim == serving {
             figures.primary += 1;
             chores.lost();
-            figures.failovers.push(d.commits_after(&committers, moment)?);
+            figures.failovers.push(committers.after(moment)?);
             serving = other;
             check(&d, serving, &committers, &chores)?;
             chores.start(d.cluster.node(serving))?;
         } else {
             figures.secondary += 1;
-            d.commits(&committers, 100)?;
+            committers.more(100)?;
         }
         chores.more(1)?;
         d.cluster.node(victim).restart_host()?;
@@ -116,7 +116,7 @@ fn the_checks_see_what_is_lost() -> Result<()> {
     let d = Database::by_hand("postgres-checks")?;
     let mut committers = d.committers(2)?;
     let bench = d.bench()?;
-    d.commits(&committers, 100)?;
+    committers.more(100)?;
     drop(bench);
     committers.stop();
     d.check()?;

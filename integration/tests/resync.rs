@@ -160,11 +160,14 @@ fn a_resync_is_paused_and_goes_on() -> Result<()> {
         resync(n2).is_ok_and(|resync| resync.paused_s.is_some_and(|left| (3000..=3600).contains(&left)))
     })?;
     // What was under way when it was told has ended.
-    let held = eventually(soon, "nothing is sent", || {
-        let before = resync(n2)?.bytes_sent;
-        std::thread::sleep(Duration::from_millis(600));
-        Ok((resync(n2)?.bytes_sent == before).then_some(before))
-    })?;
+    let held =
+        eventually(soon, "nothing is sent", || {
+            let before = resync(n2)?.bytes_sent;
+            let stands = throughout(Duration::from_millis(600), "nothing is sent", || {
+                Ok(resync(n2)?.bytes_sent == before)
+            });
+            Ok(stands.is_ok().then_some(before))
+        })?;
     n1.shell(&format!("echo written >{PATH}/meanwhile"))?;
     throughout(A_WHILE, "nothing is sent, and the node serves", || {
         Ok(resync(n2)?.bytes_sent <= held + 4096 && n1.status("m")?.state.serves())

@@ -137,9 +137,9 @@ fn s12_under_a_database() -> Result<()> {
     };
     let before = server(primary)?;
     for _ in 0..3 {
-        d.commits(&committers, 200)?;
+        committers.more(200)?;
         primary.kill_replicator()?;
-        d.commits(&committers, 50)?;
+        committers.more(50)?;
         d.wait_pair(primary)?;
     }
     assert_eq!(server(primary)?, before, "the server was not disturbed");

@@ -43,11 +43,16 @@ impl Pause {
 
     /// Waits for its end; `stop` is asked now and then and ends the wait.
     pub fn wait(&self, stop: &dyn Fn() -> bool) {
-        while let Some(left) = self.left()
-            && !stop()
-        {
-            std::thread::sleep(left.min(STEP));
-        }
+        wait(|| self.left(), stop);
+    }
+}
+
+/// Waits as long as something is left to wait; `stop` is asked now and then and ends the wait.
+pub(crate) fn wait(left: impl Fn() -> Option<Duration>, stop: &dyn Fn() -> bool) {
+    while let Some(left) = left()
+        && !stop()
+    {
+        std::thread::sleep(left.min(STEP));
     }
 }
 

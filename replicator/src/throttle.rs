@@ -6,10 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Boottime;
-use crate::pause::Pause;
-
-/// Longest single wait, so that a resync that is to end notices.
-const STEP: Duration = Duration::from_millis(100);
+use crate::pause::{Pause, wait};
 
 /// How long a resync yields to the application for each piece it sends while operations wait.
 const YIELD: Duration = Duration::from_millis(2);
@@ -73,12 +70,8 @@ impl Throttle {
 
     /// Wait as [`Self::delay`] says; `stop` is asked now and then and ends the wait.
     pub fn pass(&self, bytes: u64, waiting: usize, stop: &dyn Fn() -> bool) {
-        let mut left = self.delay(bytes, waiting);
-        while !left.is_zero() && !stop() {
-            let step = left.min(STEP);
-            std::thread::sleep(step);
-            left -= step;
-        }
+        let (delay, begun) = (self.delay(bytes, waiting), Boottime::now());
+        wait(|| delay.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()), stop);
     }
 }
 

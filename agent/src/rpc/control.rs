@@ -117,20 +117,14 @@ fn ordered(
 
 /// The command as it is typed.
 fn verb(command: Command, request: &ControlModuleRequest) -> String {
-    let typed = match command {
-        Command::Unlock => "data unlock".to_owned(),
-        Command::PauseResync => format!("resync pause --for {}s", request.seconds),
-        Command::ResumeResync => "resync resume".to_owned(),
-        Command::Unspecified
-        | Command::Start
-        | Command::Stop
-        | Command::Shutdown
-        | Command::Stopstart
-        | Command::Restart
-        | Command::Swap
-        | Command::Verify
-        | Command::Prim
-        | Command::Second => word(command),
+    let typed = if command == Command::Unlock {
+        "data unlock".to_owned()
+    } else if command == Command::PauseResync {
+        format!("resync pause --for {}s", request.seconds)
+    } else if command == Command::ResumeResync {
+        "resync resume".to_owned()
+    } else {
+        word(command)
     };
     flags(request).fold(typed, |text, flag| format!("{text} --{flag}"))
 }

@@ -10,6 +10,7 @@ use safe_proto::node::{InitClusterRequest, JoinClusterRequest, LanAddress};
 use safe_proto::spec::{label, quantity};
 use serde::Serialize;
 
+use crate::cli;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure, timed_out};
@@ -107,10 +108,7 @@ async fn init(context: &Context, args: InitArgs) -> Result<Exit, Failure> {
 }
 
 async fn invite(context: &Context, args: InviteArgs) -> Result<Exit, Failure> {
-    let seconds = args.ttl.as_secs();
-    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (60..=604_800).contains(ttl)) else {
-        return Err(Failure::usage("--ttl is 1m to 7d"));
-    };
+    let ttl_s = cli::within_a_week(args.ttl, 60, "--ttl is 1m to 7d")?;
     let client = Client::connect(context).await?;
     let answer = client.call(client.cluster().invite(InviteRequest { ttl_s })).await?;
     let cluster = client.call(client.cluster().get_cluster(GetClusterRequest {})).await?;

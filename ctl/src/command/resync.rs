@@ -7,6 +7,7 @@ use safe_proto::module::{Command, ControlModuleRequest, Outcome};
 use safe_proto::spec::quantity;
 
 use super::control::{OutcomeView, none_accepted, require_entries};
+use crate::cli;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -41,10 +42,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) async fn run(context: &Context, command: ResyncCommand) -> Result<Exit, Failure> {
     match command {
         ResyncCommand::Pause(args) => {
-            let seconds = u32::try_from(args.time.as_secs()).ok();
-            let Some(seconds) = seconds.filter(|seconds| (1..=604_800).contains(seconds)) else {
-                return Err(Failure::usage("--for is 1s to 7d"));
-            };
+            let seconds = cli::within_a_week(args.time, 1, "--for is 1s to 7d")?;
             order(context, args.module, Command::PauseResync, seconds).await
         }
         ResyncCommand::Resume(args) => order(context, args.module, Command::ResumeResync, 0).await,

@@ -11,6 +11,7 @@ use safe_proto::witness::{
 };
 use serde::Serialize;
 
+use crate::cli;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -133,10 +134,7 @@ async fn init(context: &Context, args: InitArgs) -> Result<Exit, Failure> {
 }
 
 async fn invite(context: &Context, args: InviteArgs) -> Result<Exit, Failure> {
-    let seconds = args.ttl.as_secs();
-    let Some(ttl_s) = u32::try_from(seconds).ok().filter(|ttl| (60..=604_800).contains(ttl)) else {
-        return Err(Failure::usage("--ttl is 1m to 7d"));
-    };
+    let ttl_s = cli::within_a_week(args.ttl, 60, "--ttl is 1m to 7d")?;
     let client = Client::connect(context).await?;
     let answer = client.call(client.witness().invite_cluster(InviteClusterRequest { ttl_s })).await?;
     tell_token(context, answer.token, answer.expires)

@@ -66,9 +66,7 @@ impl Workload {
             Work::Database => Ok(vec![(self.name.to_owned(), database(node, directory, time)?)]),
         }
     }
-}
 
-impl Workload {
     /// At the same time on several hosts; of each figure the least. None: a workload that is about one of them.
     pub(super) fn run_on(
         &self,

@@ -56,7 +56,7 @@ impl Database {
     /// The pair is whole again: both copies are equal while the server stands still.
     fn whole(&mut self, kind: &'static str) -> Result<()> {
         self.pair.wait_pair(MODULE, self.primary())?;
-        self.clients.commits(&self.committers, SOME)?;
+        self.committers.more(SOME)?;
         self.primary().shell("pkill -STOP -u postgres postgres")?;
         let equal = eventually(SOON, "both copies are equal", || {
             let lines = compare::differences(&self.pair, DIRECTORY)?;
@@ -71,11 +71,11 @@ impl Database {
     /// S1.
     pub(crate) fn primary_lost(&mut self) -> Result<()> {
         const KIND: &str = "the primary, PostgreSQL";
-        self.clients.commits(&self.committers, SOME)?;
+        self.committers.more(SOME)?;
         let moment = self.primary().power_off()?;
         self.losses.lost(KIND, 1);
         self.serving = 1 - self.serving;
-        self.losses.served(KIND, self.clients.commits_after(&self.committers, moment)?);
+        self.losses.served(KIND, self.committers.after(moment)?);
         self.found(KIND)?;
         self.other().power_on()?;
         self.whole(KIND)
@@ -84,13 +84,13 @@ impl Database {
     /// S3, both returning at once.
     pub(crate) fn both_lost(&mut self) -> Result<()> {
         const KIND: &str = "both, paired, PostgreSQL";
-        self.clients.commits(&self.committers, SOME)?;
+        self.committers.more(SOME)?;
         self.primary().power_off()?;
         self.other().power_off()?;
         self.losses.lost(KIND, 2);
         let moment = clock::now();
         self.pair.machines().iter().try_for_each(Machine::power_on)?;
-        self.losses.served(KIND, self.clients.commits_after(&self.committers, moment)?);
+        self.losses.served(KIND, self.committers.after(moment)?);
         self.found(KIND)?;
         self.whole(KIND)
     }

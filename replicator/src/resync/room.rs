@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use safe_replication::dirty::Change;
+use safe_replication::dirty::{Change, DirtySet};
 use safe_replication::room::{Free, Load, What, fits, lack};
 
 use super::answer::Target;
@@ -27,7 +27,8 @@ const MARKS: usize = 10_000;
 
 /// Asks the target for leave to change it; the source's part.
 pub(super) fn ask(resync: &Resync<'_>, plan: Plan) -> Step<()> {
-    let most: Vec<Load> = resync.backing.roots.iter().map(|root| most(resync, root, plan)).collect();
+    let marks = (plan != Plan::Full).then(|| resync.knowledge.snapshot());
+    let most: Vec<Load> = resync.backing.roots.iter().map(|root| most(root, marks.as_ref())).collect();
     let mut least = Vec::new();
     loop {
         let counted = !least.is_empty();
@@ -111,20 +112,20 @@ fn stat(root: &Root) -> Result<Statx, Errno> {
 }
 
 /// No more than this comes, as far as is known without reading the tree: what is marked, or all that is on the disk.
-fn most(resync: &Resync<'_>, root: &Root, plan: Plan) -> Load {
-    let marked = if plan == Plan::Full { None } else { marked(resync, root) };
-    marked.unwrap_or_else(|| match rustix::fs::fstatvfs(&root.directory) {
-        Ok(s) => Load {
-            bytes: s.f_blocks.saturating_sub(s.f_bfree).saturating_mul(s.f_frsize),
-            files: s.f_files.saturating_sub(s.f_ffree),
-        },
-        Err(_) => Load { bytes: u64::MAX, files: u64::MAX },
+fn most(root: &Root, marks: Option<&DirtySet>) -> Load {
+    marks.and_then(|marks| marked(root, marks)).unwrap_or_else(|| {
+        match rustix::fs::fstatvfs(&root.directory) {
+            Ok(s) => Load {
+                bytes: s.f_blocks.saturating_sub(s.f_bfree).saturating_mul(s.f_frsize),
+                files: s.f_files.saturating_sub(s.f_ffree),
+            },
+            Err(_) => Load { bytes: u64::MAX, files: u64::MAX },
+        }
     })
 }
 
 /// What is marked; none: that would have to be counted as well.
-fn marked(resync: &Resync<'_>, root: &Root) -> Option<Load> {
-    let set = resync.knowledge.snapshot();
+fn marked(root: &Root, set: &DirtySet) -> Option<Load> {
     if set.is_everything() {
         return None;
     }
