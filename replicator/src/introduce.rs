@@ -17,7 +17,7 @@ use crate::knowledge::Stage;
 use crate::node::Node;
 use crate::operation::Engine;
 use crate::resync::link::Failure;
-use crate::session::{Session, Waiter};
+use crate::session::{Awaited, Session};
 use crate::state::Standing;
 
 /// Operations under way: bounds what they hold in memory.
@@ -147,7 +147,7 @@ fn give_content(
 
 struct Sender<'a> {
     session: &'a Session,
-    under_way: VecDeque<Arc<Waiter>>,
+    under_way: VecDeque<Awaited>,
 }
 
 impl Sender<'_> {

@@ -50,5 +50,6 @@ pub mod sync;
 pub mod throttle;
 pub mod tls;
 pub mod untouched;
+pub mod waiter;
 pub mod watch;
 pub mod wire;

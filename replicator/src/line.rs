@@ -14,19 +14,21 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::Connection;
 use safe_proto::replication::Frame;
 
-use crate::session::{Carrier, Waiter};
+use crate::session::{Carrier, Outcome, Waiter};
 use frame::{Assembler, Encoded, encode};
+use outgoing::Outgoing;
 use post::Post;
 use turns::Turns;
 
 pub mod frame;
+mod outgoing;
 mod post;
 mod turns;
 
@@ -91,26 +93,15 @@ struct Incoming {
     begun: bool,
 }
 
-#[derive(Default)]
-struct Queue {
-    frames: VecDeque<Encoded>,
-    /// Nothing is taken any more.
-    closed: bool,
-    /// The third thread is to send what is queued.
-    hurry: bool,
-}
-
 /// See the module.
 pub struct Line {
     socket: TcpStream,
     tls: Mutex<Connection>,
-    queue: Mutex<Queue>,
-    hurried: Condvar,
-    /// Held by who sends; what is encrypted and not sent yet.
-    sending: Mutex<Vec<u8>>,
+    /// Through what is encrypted and not sent yet.
+    outgoing: Outgoing<Encoded, Vec<u8>>,
     /// Held by who reads.
     incoming: Mutex<Incoming>,
-    turns: Turns,
+    turns: Turns<Outcome>,
     post: Post,
     handler: OnceLock<Arc<dyn Handler>>,
     over: AtomicBool,
@@ -136,9 +127,7 @@ impl Line {
         Ok(Arc::new(Self {
             socket,
             tls: Mutex::new(tls),
-            queue: Mutex::default(),
-            hurried: Condvar::new(),
-            sending: Mutex::default(),
+            outgoing: Outgoing::default(),
             incoming: Mutex::default(),
             turns: Turns::default(),
             post: Post::default(),
@@ -174,7 +163,7 @@ impl Line {
 
     /// Takes no more frames, sends what is queued and says that it was the last; returns when the other side has ended too.
     pub async fn finish(&self, limit: Duration) {
-        self.close();
+        self.outgoing.close();
         let ended = async {
             while !self.over.load(Ordering::Acquire) {
                 self.ended.notified().await;
@@ -183,15 +172,9 @@ impl Line {
         let _in_time = tokio::time::timeout(limit, ended).await;
     }
 
-    fn close(&self) {
-        let mut queue = self.queue.lock();
-        (queue.closed, queue.hurry) = (true, true);
-        self.hurried.notify_one();
-    }
-
     /// Ends it for both directions, and waits for its threads.
     pub fn end(&self) {
-        self.close();
+        self.outgoing.close();
         self.end_with("the stream ended");
         if let Err(error) = self.socket.shutdown(Shutdown::Both) {
             tracing::debug!(%error, "the connection was gone already");
@@ -221,40 +204,24 @@ impl Line {
     /// The third thread: sends for those who must not wait.
     fn send_hurried(&self) {
         loop {
-            let closed = {
-                let mut queue = self.queue.lock();
-                while !queue.hurry {
-                    self.hurried.wait(&mut queue);
-                }
-                queue.hurry = false;
-                queue.closed
-            };
-            self.send(true);
-            if closed {
-                // Who sends at this moment ends when the socket does, or has sent everything by now.
-                drop(self.sending.lock());
+            let last = self.outgoing.wait_for_hurry();
+            self.sent(self.outgoing.flush_besides(|cipher| self.send_queued(cipher)));
+            if last {
                 let _gone = self.socket.shutdown(Shutdown::Write);
                 return;
             }
         }
     }
 
-    /// Sends what is queued, or looks whether there is something to be sent besides.
-    fn send(&self, mut besides: bool) {
-        while std::mem::take(&mut besides) || !self.queue.lock().frames.is_empty() {
-            // Who sends looks again before it is done.
-            let Some(mut cipher) = self.sending.try_lock() else { return };
-            let outcome = self.send_queued(&mut cipher);
-            drop(cipher);
-            if let Err(reason) = outcome {
-                return self.end_with(&reason);
-            }
+    fn sent(&self, outcome: Result<(), String>) {
+        if let Err(reason) = outcome {
+            self.end_with(&reason);
         }
     }
 
     fn send_queued(&self, cipher: &mut Vec<u8>) -> Result<(), String> {
         loop {
-            let next = self.queue.lock().frames.pop_front();
+            let next = self.outgoing.next();
             match &next {
                 Some(Encoded { message, content }) => {
                     let (first, rest) = content.split_at(content.len().min(PIECE));
@@ -478,22 +445,15 @@ impl Line {
 
 impl Carrier for Line {
     fn queue(&self, frame: Frame) -> bool {
-        let encoded = encode(frame);
-        let mut queue = self.queue.lock();
-        let taken = !queue.closed && queue.frames.len() < QUEUE;
-        if taken {
-            queue.frames.push_back(encoded);
-        }
-        taken
+        self.outgoing.push(encode(frame), QUEUE)
     }
 
     fn flush(&self) {
-        self.send(false);
+        self.sent(self.outgoing.flush(|cipher| self.send_queued(cipher)));
     }
 
     fn hurry(&self) {
-        self.queue.lock().hurry = true;
-        self.hurried.notify_one();
+        self.outgoing.hurry();
     }
 
     fn wait_for(&self, waiter: &Arc<Waiter>) {
@@ -504,7 +464,7 @@ impl Carrier for Line {
             self.read(None, RecvFlags::empty(), || !waiter.has_come());
             self.turns.pass_on();
             // The line is over, and the session says so next.
-            waiter.sleep_for_answer();
+            waiter.sleep_for_result();
         } else {
             self.turns.leave(waiter);
         }

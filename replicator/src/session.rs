@@ -13,7 +13,7 @@ use safe_replication::op::{Number, Op};
 
 use crate::clock::Boottime;
 use crate::resync::link::{Answer, Failure, Query};
-use crate::wire;
+use crate::{waiter, wire};
 
 /// Names a session: the link nonces of the module's first and second node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,73 +42,28 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     fn wait_for(&self, waiter: &Arc<Waiter>);
 }
 
-#[derive(Debug, Default)]
-struct Wait {
-    result: Option<Result<Option<Answer>, Failure>>,
-    turn: bool,
-}
+/// What comes of an operation or question.
+pub type Outcome = Result<Option<Answer>, Failure>;
 
-/// What one operation or question waits on.
+/// Who waits for it.
+pub type Waiter = waiter::Waiter<Outcome>;
+
+/// An answer that is still to come.
 #[derive(Debug)]
-pub struct Waiter {
+pub struct Awaited {
     carrier: Arc<dyn Carrier>,
-    wait: Mutex<Wait>,
-    changed: Condvar,
+    waiter: Arc<Waiter>,
 }
 
-impl Waiter {
-    fn new(carrier: Arc<dyn Carrier>) -> Arc<Self> {
-        Arc::new(Self { carrier, wait: Mutex::default(), changed: Condvar::new() })
-    }
-
-    fn complete(&self, result: Result<Option<Answer>, Failure>) {
-        self.wait.lock().result = Some(result);
-        self.changed.notify_one();
-    }
-
+impl Awaited {
     /// Waits for the answer. It comes, or the session ends, which its stall and slow timeouts see to.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn wait(self: &Arc<Self>) -> Result<Option<Answer>, Failure> {
-        self.carrier.wait_for(self);
-        let result = self.wait.lock().result.take();
-        result.unwrap_or_else(|| Err(Failure::Lost("the answer was taken by another thread".into())))
-    }
-
-    /// The answer has come.
-    #[must_use]
-    pub fn has_come(&self) -> bool {
-        self.wait.lock().result.is_some()
-    }
-
-    /// Gives the one who waits the turn to read. False: the answer has come.
-    #[must_use]
-    pub fn take_turn(&self) -> bool {
-        let mut wait = self.wait.lock();
-        wait.turn = wait.result.is_none();
-        if wait.turn {
-            self.changed.notify_one();
-        }
-        wait.turn
-    }
-
-    /// Sleeps until the answer has come; true: until the turn to read has.
-    #[must_use]
-    pub fn sleep(&self) -> bool {
-        let mut wait = self.wait.lock();
-        while !wait.turn && wait.result.is_none() {
-            self.changed.wait(&mut wait);
-        }
-        std::mem::take(&mut wait.turn)
-    }
-
-    /// Sleeps until the answer has come.
-    pub fn sleep_for_answer(&self) {
-        let mut wait = self.wait.lock();
-        while wait.result.is_none() {
-            self.changed.wait(&mut wait);
-        }
+    pub fn wait(&self) -> Outcome {
+        self.carrier.wait_for(&self.waiter);
+        let answer = self.waiter.take();
+        answer.unwrap_or_else(|| Err(Failure::Lost("the answer was taken by another thread".into())))
     }
 }
 
@@ -178,7 +133,7 @@ impl Session {
     ///
     /// # Errors
     /// The session has ended.
-    pub fn send(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
+    pub fn send(&self, op: &Op, changes: &[Change]) -> Result<(Number, Awaited), Failure> {
         let sent = self.queue(op, changes)?;
         self.carrier.flush();
         Ok(sent)
@@ -188,7 +143,7 @@ impl Session {
     ///
     /// # Errors
     /// The session has ended.
-    pub fn queue(&self, op: &Op, changes: &[Change]) -> Result<(Number, Arc<Waiter>), Failure> {
+    pub fn queue(&self, op: &Op, changes: &[Change]) -> Result<(Number, Awaited), Failure> {
         let unhurried = matches!(op, Op::SyncAll { .. });
         self.number(None, unhurried, changes, |number, watermark| {
             frame::Kind::Operation(wire::operation(number, watermark, op))
@@ -199,7 +154,7 @@ impl Session {
     ///
     /// # Errors
     /// The session has ended.
-    pub fn ask(&self, query: Query) -> Result<(Number, Arc<Waiter>), Failure> {
+    pub fn ask(&self, query: Query) -> Result<(Number, Awaited), Failure> {
         let question = wire::question(&query);
         // Counting a tree takes its time, and nothing waits for it.
         let unhurried = matches!(query, Query::Room { .. });
@@ -221,7 +176,7 @@ impl Session {
         unhurried: bool,
         changes: &[Change],
         build: impl FnOnce(Number, Number) -> frame::Kind,
-    ) -> Result<(Number, Arc<Waiter>), Failure> {
+    ) -> Result<(Number, Awaited), Failure> {
         let mut inner = self.inner.lock();
         while inner.lost.is_none() && inner.pending.len() >= MOST_PENDING {
             self.room.wait_for(&mut inner, Duration::from_millis(100));
@@ -236,7 +191,7 @@ impl Session {
         if query.is_none() && !unhurried {
             inner.open.insert(number.0, changes.to_vec());
         }
-        let waiter = Waiter::new(Arc::clone(&self.carrier));
+        let waiter = Arc::new(Waiter::default());
         let pending = Pending { waiter: Arc::clone(&waiter), since: Boottime::now(), query, unhurried };
         inner.pending.insert(number.0, pending);
         // Within the lock, so that frames are in the order of their numbers.
@@ -245,7 +200,7 @@ impl Session {
             self.lose(Loss::Stream, "the stream ended");
             return Err(Failure::Lost("the stream ended".into()));
         }
-        Ok((number, waiter))
+        Ok((number, Awaited { carrier: Arc::clone(&self.carrier), waiter }))
     }
 
     /// The operation is acknowledged and carried out here as well.

@@ -222,7 +222,7 @@ mod tests {
         fn hurry(&self) {}
 
         fn wait_for(&self, waiter: &Arc<Waiter>) {
-            waiter.sleep_for_answer();
+            waiter.sleep_for_result();
         }
     }
 

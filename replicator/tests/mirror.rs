@@ -40,6 +40,8 @@ mod model;
 mod node;
 #[path = "mirror/pair.rs"]
 mod pair;
+#[path = "mirror/pressure.rs"]
+mod pressure;
 #[path = "mirror/programs.rs"]
 mod programs;
 #[path = "resync/random.rs"]

@@ -5,10 +5,21 @@
 #[expect(unreachable_pub, reason = "a module of the library")]
 #[path = "../src/keys.rs"]
 mod keys;
+#[path = "../src/line/outgoing.rs"]
+mod outgoing;
 #[path = "../src/line/post.rs"]
 mod post;
+#[path = "schedules/reading.rs"]
+mod reading;
+#[path = "schedules/sending.rs"]
+mod sending;
 #[path = "schedules/sync.rs"]
 mod sync;
+#[path = "../src/line/turns.rs"]
+mod turns;
+#[expect(unreachable_pub, reason = "a module of the library")]
+#[path = "../src/waiter.rs"]
+mod waiter;
 
 use safe_replication::key::Key;
 use shuttle::rand::Rng as _;
@@ -20,7 +31,7 @@ use sync::Arc;
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const FEW: usize = 300;
-const MANY: usize = 100_000;
+const MANY: usize = 20_000;
 
 /// Holders of a key exclude each other, whatever else they hold; each gets it in the end.
 fn keys_are_held_by_one() {
@@ -121,9 +132,25 @@ fn the_seat_of_a_line_under_schedules() {
 }
 
 #[test]
+fn who_reads_a_line_under_schedules() {
+    shuttle::check_random(reading::all_get_their_answers, FEW);
+    shuttle::check_pct(reading::all_get_their_answers, FEW, 3);
+}
+
+#[test]
+fn what_a_line_sends_under_schedules() {
+    shuttle::check_random(sending::all_is_sent_in_order, FEW);
+    shuttle::check_pct(sending::all_is_sent_in_order, FEW, 3);
+}
+
+#[test]
 #[ignore = "many more schedules"]
 fn everything_under_many_schedules() {
     shuttle::check_random(keys_are_held_by_one, MANY);
     shuttle::check_pct(keys_are_held_by_one, MANY, 3);
     shuttle::check_random(one_reads_a_line, MANY);
+    shuttle::check_random(reading::all_get_their_answers, MANY);
+    shuttle::check_pct(reading::all_get_their_answers, MANY, 3);
+    shuttle::check_random(sending::all_is_sent_in_order, MANY);
+    shuttle::check_pct(sending::all_is_sent_in_order, MANY, 3);
 }

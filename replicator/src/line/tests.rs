@@ -2,6 +2,7 @@ use std::net::TcpListener;
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Condvar;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::{PrivateKeyDer, ServerName};

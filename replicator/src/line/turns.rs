@@ -1,32 +1,35 @@
 //! Who reads the line. A thread that waits for an answer reads itself unless another one does, so that an answer needs no
 //! thread between the socket and the one who waits for it; who has its answer passes the turn on.
 
-use std::sync::Arc;
+use crate::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::waiter::Waiter;
 
-use crate::session::Waiter;
-
-#[derive(Default)]
-struct Inner {
+struct Inner<T> {
     led: bool,
-    waiting: Vec<Arc<Waiter>>,
+    waiting: Vec<Arc<Waiter<T>>>,
     /// Counts the turns of those who wait.
     count: u64,
 }
 
 /// The turn to read.
-#[derive(Default)]
-pub(super) struct Turns(Mutex<Inner>);
+pub(super) struct Turns<T>(Mutex<Inner<T>>);
 
-impl Turns {
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Inner { led: false, waiting: Vec::new(), count: 0 }))
+    }
+}
+
+impl<T> Turns<T> {
     /// The turn, if nobody has it. It is given back by [`Turns::pass_on`].
     pub(super) fn take(&self) -> bool {
         !std::mem::replace(&mut self.0.lock().led, true)
     }
 
     /// The turn, or a place in the queue for it: then the waiter is told when it has come.
-    pub(super) fn take_or_queue(&self, waiter: &Arc<Waiter>) -> bool {
+    pub(super) fn take_or_queue(&self, waiter: &Arc<Waiter<T>>) -> bool {
         let mut inner = self.0.lock();
         if inner.led {
             inner.waiting.push(Arc::clone(waiter));
@@ -38,7 +41,7 @@ impl Turns {
     }
 
     /// Gives up the place in the queue: the answer has come.
-    pub(super) fn leave(&self, waiter: &Arc<Waiter>) {
+    pub(super) fn leave(&self, waiter: &Arc<Waiter<T>>) {
         self.0.lock().waiting.retain(|other| !Arc::ptr_eq(other, waiter));
     }
 

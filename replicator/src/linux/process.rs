@@ -1,6 +1,8 @@
 //! What this process asks of the kernel for itself.
 
+use rustix::mm::MlockAllFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 
 /// Descriptors wanted: open files of the application, and some.
 const DESCRIPTORS: u64 = 1 << 20;
@@ -17,10 +19,32 @@ pub fn prepare() {
         }
     }
     set_io_flusher();
+    lock_memory();
     ignore_signals();
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
         tracing::debug!(%error, "cannot lower the score of the OOM killer");
     }
+}
+
+/// What it has once touched stays: no operation of the application waits until the program itself is read from a disk.
+fn lock_memory() {
+    if !may_lock() {
+        tracing::info!("runs without locked memory: give it CAP_IPC_LOCK");
+        return;
+    }
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = rustix::mm::mlockall(flags) {
+        tracing::info!(%error, "runs without locked memory");
+    }
+}
+
+/// Without a limit, beyond which later allocations would fail; the capability counts in the first user namespace alone.
+fn may_lock() -> bool {
+    let first = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    let capable =
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    (first && capable) || getrlimit(Resource::Memlock) == Rlimit { current: None, maximum: None }
 }
 
 #[expect(unsafe_code, reason = "a prctl that rustix has no function for")]

@@ -14,8 +14,16 @@ pub(crate) struct Guard<'a, T> {
 }
 
 impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(shuttle::sync::Mutex::new(value))
+    }
+
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         Guard { mutex: &self.0, held: Some(self.0.lock().unwrap()) }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        Some(Guard { mutex: &self.0, held: Some(self.0.try_lock().ok()?) })
     }
 }
 
