@@ -19,6 +19,7 @@ pub struct Module {
     tail: String,
     scripts: BTreeMap<String, String>,
     directories: Vec<String>,
+    directory_keys: String,
 }
 
 impl Module {
@@ -30,6 +31,7 @@ impl Module {
             tail: String::new(),
             scripts: BTreeMap::new(),
             directories: Vec::new(),
+            directory_keys: String::new(),
         }
     }
 
@@ -53,7 +55,13 @@ impl Module {
     /// A replicated directory.
     pub fn replicate(mut self, path: &str) -> Self {
         self.directories.push(path.to_owned());
-        self.section(&format!("[[replicate]]\npath = \"{path}\""))
+        self
+    }
+
+    /// A key of all replicated directories; the value as TOML.
+    pub fn directory_key(mut self, key: &str, value: &str) -> Self {
+        self.directory_keys.push_str(&format!("{key} = {value}\n"));
+        self
     }
 
     /// Its replicated directories.
@@ -82,7 +90,10 @@ impl Module {
 
     /// `module.toml`.
     pub fn text(&self) -> String {
-        format!("{}{}", self.head, self.tail)
+        let directories = self.directories.iter();
+        let directories =
+            directories.map(|path| format!("\n[[replicate]]\npath = \"{path}\"\n{}", self.directory_keys));
+        format!("{}{}{}", self.head, directories.collect::<String>(), self.tail)
     }
 
     /// Writes it; the directory must not exist.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use safe_integration::error::Result;
-use safe_integration::ledger::protected::MODULE;
+use safe_integration::ledger::protected::{MODULE, module};
 use safe_integration::{Cluster, Module, Service, State, clock, tree};
 
 /// Timeout of the heartbeat as by default, and what a busy machine adds.
@@ -21,6 +21,26 @@ fn primary_loses_power_and_returns() -> Result<()> {
     s.node(0).restart_host()?;
     s.wait_pair(s.node(1))?;
     s.writes(50)?;
+    s.finish()
+}
+
+/// S1 and S9 where the kernel collects what is written: what was synced is on both nodes. Each entry of the ledger is.
+#[test]
+fn primary_loses_power_where_only_fsync_waits() -> Result<()> {
+    let s = Service::start_with("s1-fsync", module()?.directory_key("sync", "\"fsync\""))?;
+    let moment = s.node(0).kill_host()?;
+    s.served_after(moment)?;
+    s.wait(s.node(1), State::Alone)?;
+    s.writes(50)?;
+    s.node(0).restart_host()?;
+    s.wait_pair(s.node(1))?;
+    s.node(1).safectl(&format!("swap {MODULE}"))?;
+    s.wait_pair(s.node(0))?;
+    s.writes(50)?;
+    let moment = s.node(0).kill_host()?;
+    s.served_after(moment)?;
+    s.node(0).restart_host()?;
+    s.wait_pair(s.node(1))?;
     s.finish()
 }
 
