@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use safe_failover::Event;
 use safe_failover::event::ArbiterEvent;
 use safe_failover::lineage::LineageId;
+use safe_failover::lock::Lock as LockName;
 use safe_failover::view::View;
-use safe_proto::spec::ArbiterKind;
+use safe_proto::spec::{ArbiterKind, ArbiterSpec};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -54,6 +55,8 @@ const LOCK: u32 = 14;
 pub struct Setup {
     /// The module.
     pub module: Arc<Module>,
+    /// Lock arbiters that were in force before.
+    pub before: Vec<LockName>,
     /// Where children are entered.
     pub children: Children,
     /// The way to the witnesses.
@@ -64,12 +67,10 @@ pub struct Setup {
     pub reporter: Reporter,
 }
 
-/// What the core asks.
+/// What the core asks a lock arbiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// Does any reachability arbiter answer?
-    Reachable,
-    /// What does the lock arbiter's record say?
+    /// What does its record say?
     Read,
     /// Compare the record, and set it.
     Swap {
@@ -88,8 +89,8 @@ pub struct Arbiters(Arc<Inner>);
 struct Inner {
     /// Those that only say whether they are there.
     probes: Arc<Vec<Asked>>,
-    /// The one that holds the record, and what it is asked.
-    keeper: Option<(Arc<Keeper>, watch::Sender<Option<Question>>)>,
+    /// Those that hold a record, the one in force first, and what each is asked.
+    keepers: Vec<(Arc<Keeper>, watch::Sender<Option<Question>>)>,
     reporter: Reporter,
     /// For an answer at a loss.
     patience: Duration,
@@ -131,7 +132,7 @@ impl Arbiters {
     /// Starts to watch them.
     #[must_use]
     pub fn keep(setup: Setup) -> Self {
-        let Setup { module, children, witnesses, events, reporter } = setup;
+        let Setup { module, before, children, witnesses, events, reporter } = setup;
         let end = CancellationToken::new();
         let shown = board::unknown(&module.spec);
         let board = Board::start(&module.name, shown, events, reporter.clone(), end.clone());
@@ -146,17 +147,19 @@ impl Arbiters {
             tokio::spawn(async move { end.run_until_cancelled(probes[index].watch()).await });
         }
         let timeout = module.spec.heartbeat.timeout;
-        let keeper = keeper(&module, &witnesses, &board, &reporter).map(|keeper| {
-            let (questions, asked) = watch::channel(None);
-            let (watcher, end_of_watch) = (Arc::clone(&keeper), end.clone());
-            tokio::spawn(async move { end_of_watch.run_until_cancelled(watcher.watch()).await });
-            let (answerer, end) = (Arc::clone(&keeper), end.clone());
-            tokio::spawn(async move { end.run_until_cancelled(answerer.answer(asked)).await });
-            (keeper, questions)
-        });
+        let own = crate::module::lock_of(&module.spec);
+        let mut names: Vec<LockName> = own.into_iter().collect();
+        for name in before {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let keepers =
+            names.into_iter().filter_map(|name| keeper(name, &module, &witnesses, &board, &reporter));
+        let keepers = keepers.map(|keeper| begin(keeper, &end)).collect();
         Self(Arc::new(Inner {
             probes,
-            keeper,
+            keepers,
             reporter,
             patience: timeout * PROBE / 100,
             asking: Arc::default(),
@@ -172,7 +175,7 @@ impl Arbiters {
         let end = CancellationToken::new();
         Self(Arc::new(Inner {
             probes: Arc::default(),
-            keeper: None,
+            keepers: Vec::new(),
             board: Board::start(module, Vec::new(), events, reporter.clone(), end.clone()),
             reporter,
             patience: Duration::ZERO,
@@ -182,28 +185,22 @@ impl Arbiters {
         }))
     }
 
-    /// Asks; never waits. The answer comes as an event.
-    pub fn ask(&self, question: Question) {
-        match question {
-            Question::Reachable => self.ask_reachable(),
-            Question::Read | Question::Swap { .. } => self.ask_lock(question),
-        }
-    }
-
-    fn ask_lock(&self, question: Question) {
-        if let Some((_, questions)) = &self.0.keeper {
+    /// Asks a lock arbiter; never waits. The answer comes as an event.
+    pub fn ask(&self, lock: LockName, question: Question) {
+        if let Some((_, questions)) = self.0.keepers.iter().find(|(keeper, _)| keeper.name == lock) {
             questions.send_replace(Some(question));
             return;
         }
         let reporter = self.0.reporter.clone();
         tokio::spawn(async move {
-            reporter.event(Event::Arbiter(ArbiterEvent::Unreachable)).await;
+            reporter.event(Event::Arbiter(lock, ArbiterEvent::Unreachable)).await;
         });
     }
 
     /// This node says so of itself: under which lineage it serves is kept in mind.
     pub fn follow(&self, view: &View) {
-        if let Some((keeper, _)) = &self.0.keeper {
+        // Only of the one in force: it is its record that is kept near.
+        for (keeper, _) in self.0.keepers.iter().filter(|(keeper, _)| keeper.place.is_some()) {
             keeper.follow(view);
         }
         if !self.0.begun.swap(true, Ordering::Relaxed) {
@@ -212,8 +209,8 @@ impl Arbiters {
         }
     }
 
-    /// Yes as soon as one answers; no when the time of all is over.
-    fn ask_reachable(&self) {
+    /// Asks those that only say whether they are there: yes as soon as one answers, no when the time of all is over.
+    pub fn ask_reachable(&self) {
         if self.0.asking.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -234,20 +231,39 @@ impl Arbiters {
     }
 }
 
-/// The lock arbiter of a module, if it has one that this release knows.
-fn keeper(module: &Module, witnesses: &Witnesses, board: &Board, reporter: &Reporter) -> Option<Arc<Keeper>> {
+/// Starts to watch a lock arbiter and to answer questions of it.
+fn begin(keeper: Keeper, end: &CancellationToken) -> (Arc<Keeper>, watch::Sender<Option<Question>>) {
+    let keeper = Arc::new(keeper);
+    let (questions, asked) = watch::channel(None);
+    let (watcher, end_of_watch) = (Arc::clone(&keeper), end.clone());
+    tokio::spawn(async move { end_of_watch.run_until_cancelled(watcher.watch()).await });
+    let (answerer, end) = (Arc::clone(&keeper), end.clone());
+    tokio::spawn(async move { end.run_until_cancelled(answerer.answer(asked)).await });
+    (keeper, questions)
+}
+
+/// A lock arbiter, if this release knows its kind.
+fn keeper(
+    name: LockName,
+    module: &Module,
+    witnesses: &Witnesses,
+    board: &Board,
+    reporter: &Reporter,
+) -> Option<Keeper> {
     let spec = &module.spec;
-    let place = spec.arbiter.iter().position(|arbiter| arbiter.kind == ArbiterKind::Witness)?;
-    let lock: Arc<dyn Lock> = witnesses.at(&spec.arbiter[place].target);
-    Some(Arc::new(Keeper {
+    let target = name.0.strip_prefix(ArbiterKind::Witness.as_str())?.strip_prefix(' ')?;
+    let is_own = |arbiter: &ArbiterSpec| arbiter.kind == ArbiterKind::Witness && arbiter.target == target;
+    let lock: Arc<dyn Lock> = witnesses.at(target);
+    Some(Keeper {
         module: module.name.clone(),
         lock,
         board: board.clone(),
-        place,
+        place: spec.arbiter.iter().position(is_own),
         reporter: reporter.clone(),
         patience: spec.heartbeat.timeout * LOCK / 100,
         served: Mutex::default(),
-    }))
+        name,
+    })
 }
 
 /// Up to a fifth more or less: many modules are not to ask at the same instant.

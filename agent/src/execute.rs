@@ -304,9 +304,11 @@ impl Worker {
             Action::DropAddresses => self.addresses.order(address::Order::Drop).await,
             Action::Script(run) => self.script(run),
             Action::KillProcesses => self.hunt(),
-            Action::ArbiterRead => self.arbiters.ask(Question::Read),
-            Action::ArbiterSwap { expect, new } => self.arbiters.ask(Question::Swap { expect, new }),
-            Action::AskReachable => self.arbiters.ask(Question::Reachable),
+            Action::ArbiterRead(lock) => self.arbiters.ask(lock, Question::Read),
+            Action::ArbiterSwap { lock, expect, new } => {
+                self.arbiters.ask(lock, Question::Swap { expect, new });
+            }
+            Action::AskReachable => self.arbiters.ask_reachable(),
             Action::Record(record) => self.events.record(&self.module, record.alarm, &record.text),
             Action::Answer(command, outcome) => self.reporter.tell(What::Answer(command, outcome)).await,
         }

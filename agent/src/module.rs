@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safe_failover::config::{self, ArbiterKind, Config, Side};
+use safe_failover::lock::Lock;
 use safe_proto::module::ModuleFiles;
 use safe_proto::replication;
 use safe_proto::spec::{self, BandwidthLimit, Finding, Kind, ModuleSpec, SplitBrainPolicy, Surroundings};
@@ -143,6 +144,7 @@ impl Module {
                 spec::Isolation::Wait => config::Isolation::Wait,
             },
             arbiter: self.arbiter_kind(),
+            lock: lock_of(&self.spec).unwrap_or_default(),
             split_brain: match spec.split_brain.policy {
                 SplitBrainPolicy::Serving => config::SplitBrain::Serving,
                 SplitBrainPolicy::Manual => config::SplitBrain::Manual,
@@ -236,6 +238,13 @@ impl Module {
             .map(|ip| SocketAddr::new(*ip, membership.ports.stream))
             .collect()
     }
+}
+
+/// The lock arbiter of a version: its kind and its target.
+#[must_use]
+pub fn lock_of(spec: &ModuleSpec) -> Option<Lock> {
+    let lock = spec.arbiter.iter().find(|arbiter| arbiter.kind.is_lock())?;
+    Some(Lock(format!("{} {}", lock.kind.as_str(), lock.target)))
 }
 
 fn directory(replicate: &spec::ReplicateSpec) -> replication::Directory {

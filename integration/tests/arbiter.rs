@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use safe_integration::cluster::SOON;
 use safe_integration::error::Result;
-use safe_integration::eventually::{eventually, throughout};
+use safe_integration::eventually::{eventually, eventually_true, throughout};
 use safe_integration::host::Host;
 use safe_integration::lan::{DEFAULT, LANS};
 use safe_integration::node::Node;
@@ -117,9 +117,13 @@ fn every_kind_of_arbiter_answers() -> Result<()> {
 
 /// A witness on the third machine that the cluster knows, and the arbiter that names it.
 fn witness(c: &Cluster) -> Result<(Node, String)> {
-    let third = Node::new(c.client("third", THIRD)?);
+    witness_at(c, "third", THIRD)
+}
+
+fn witness_at(c: &Cluster, name: &str, number: u8) -> Result<(Node, String)> {
+    let third = Node::new(c.client(name, number)?);
     third.start_agent()?;
-    let address = DEFAULT.address(THIRD);
+    let address = DEFAULT.address(number);
     let token = third.safectl(&format!("witness init --address {address}"))?;
     let target = c.node(0).safectl(&format!("witness add {token}"))?;
     assert_eq!(target, format!("{address}:9403"));
@@ -156,6 +160,65 @@ fn the_witness_lets_one_serve() -> Result<()> {
         tree::assert_equal(&c, FILES)?;
         assert_eq!(loser.shell(&format!("cat {FILES}/who"))?, winner.name);
     }
+    c.finish()
+}
+
+/// Another witness takes the place of the one in force, while the module runs: then its record alone counts. Where the other
+/// node is away, the record of both is needed until it has caught up.
+#[test]
+fn another_witness_takes_the_place_of_the_one_in_force() -> Result<()> {
+    let c = Cluster::two_nodes("s8-exchange")?;
+    let (third, old) = witness(&c)?;
+    let (fourth, new) = witness_at(&c, "fourth", THIRD + 1)?;
+    let (target, other) = (DEFAULT.address(THIRD), DEFAULT.address(THIRD + 1));
+    c.start_module(&module(&old))?;
+    shown(&c, "up")?;
+
+    c.install_module(&module(&new))?;
+    for node in c.nodes() {
+        eventually_true(SOON, "one witness is enough, the new one", || {
+            let told = node.safectl("events -n 100").unwrap_or_default();
+            let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+            let one = node.safectl("explain files").is_ok_and(|explained| !explained.contains(&target));
+            one && told.contains(&format!("decides by witness {other}:9403, too"))
+        })?;
+    }
+    c.wait_pair("files", "n1")?;
+    third.kill_agent()?;
+    c.node(0).kill_host()?;
+    c.wait_state("files", "n2", State::Alone)?;
+
+    // Back to the first one, which does not answer, while the other node is away.
+    let path = c.write_module(&module(&old))?;
+    let refused = c.node(1).try_safectl(&format!("module install {}", path.display()))?;
+    assert!(refused.code != 0 && refused.err.contains("serves only with the records of both"), "{refused:?}");
+    let said = c.node(1).try_safectl(&format!("module install {} --allow-missing", path.display()))?;
+    assert!(said.code == 0 && format!("{said:?}").contains("the records of both"), "{said:?}");
+    let needs = |node: &Node, both: bool| {
+        node.safectl("explain files").is_ok_and(|explained| explained.contains("still ask") == both)
+    };
+    eventually_true(SOON, "it needs the records of both", || needs(c.node(1), true))?;
+    c.node(1).kill_host()?;
+    c.node(1).restart_host()?;
+    c.wait_status("files", "n2", "one of both does not answer", |status| {
+        !status.state.serves() && status.reason.as_deref().unwrap_or_default().contains("does not answer")
+    })?;
+    fourth.kill_agent()?;
+    third.start_agent()?;
+    c.wait_status("files", "n2", "the other one does not answer", |status| {
+        let why = format!("witness {other}:9403 does not answer");
+        !status.state.serves() && status.reason.as_deref().unwrap_or_default().contains(&why)
+    })?;
+    fourth.start_agent()?;
+    c.wait_state("files", "n2", State::Alone)?;
+
+    c.node(0).restart_host()?;
+    c.wait_pair("files", "n2")?;
+    eventually_true(SOON, "one witness is enough again", || needs(c.node(1), false))?;
+    c.wait_pair("files", "n2")?;
+    fourth.kill_agent()?;
+    c.node(1).kill_host()?;
+    c.wait_state("files", "n1", State::Alone)?;
     c.finish()
 }
 

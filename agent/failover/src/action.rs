@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::event::Command;
 use crate::hard::{HardState, Role};
 use crate::lineage::LineageId;
+use crate::lock::Lock;
 use crate::view::{Plan, SessionId, View};
 
 /// One thing to do.
@@ -24,10 +25,12 @@ pub enum Action {
     Script(ScriptRun),
     /// Kill every process of the module; then `Event::ProcessesGone`.
     KillProcesses,
-    /// Ask the lock arbiter for its record.
-    ArbiterRead,
-    /// Compare-and-set the lock arbiter's record.
+    /// Ask this lock arbiter for its record.
+    ArbiterRead(Lock),
+    /// Compare-and-set a lock arbiter's record.
     ArbiterSwap {
+        /// Whose.
+        lock: Lock,
         /// The value read.
         expect: Option<LineageId>,
         /// The new value.

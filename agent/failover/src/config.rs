@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::left_out::LeftOut;
+use crate::lock::Lock;
 use crate::rule::Rule;
 
 /// Which of the module's two nodes this is: the order of `nodes` in `module.toml`.
@@ -92,6 +93,8 @@ pub struct Config {
     pub isolation: Isolation,
     /// Kind of arbiter.
     pub arbiter: ArbiterKind,
+    /// The lock arbiter, if it is of that kind.
+    pub lock: Lock,
     /// Split-brain policy.
     pub split_brain: SplitBrain,
     /// Preferred primary.
@@ -125,4 +128,12 @@ pub struct Config {
     pub entropy: u128,
     /// Boot id of the machine.
     pub boot_id: u128,
+}
+
+impl Config {
+    /// The lock arbiter of this version, or none.
+    #[must_use]
+    pub fn own_lock(&self) -> Lock {
+        if self.arbiter == ArbiterKind::Lock { self.lock.clone() } else { Lock::default() }
+    }
 }

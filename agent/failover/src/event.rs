@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::hard::Role;
 use crate::lineage::LineageId;
+use crate::lock::Lock;
 use crate::resource::Value;
 use crate::time::Time;
 use crate::view::{Copy, SessionId, View};
@@ -73,8 +74,8 @@ pub enum Event {
     },
     /// All processes of the module are gone.
     ProcessesGone,
-    /// A lock arbiter answered.
-    Arbiter(ArbiterEvent),
+    /// This lock arbiter answered.
+    Arbiter(Lock, ArbiterEvent),
     /// A reachability arbiter answered.
     Reachable(bool),
 }

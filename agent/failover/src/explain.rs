@@ -38,6 +38,10 @@ impl Failover {
         if let Some(answer) = self.if_arbiter_failed() {
             add("if the arbiter failed now".to_owned(), answer);
         }
+        if let Some((answer, hint)) = self.joint_locks() {
+            let question = "what a lone node needs to serve".to_owned();
+            lines.push(Explanation { question, answer, hint: Some(hint) });
+        }
         lines
     }
 
@@ -71,7 +75,7 @@ impl Failover {
     fn after_silence(&self) -> String {
         let timeout = self.bears();
         let announced = "at once if the loss is announced";
-        match self.config.arbiter {
+        match self.arbiter_kind() {
             ArbiterKind::Lock => {
                 format!("{announced}, else within {timeout:?}, if the arbiter gives it the record")
             }
@@ -116,7 +120,7 @@ impl Failover {
         if self.peer.lans == 0 {
             return "they are".to_owned();
         }
-        match (self.config.arbiter, self.config.isolation) {
+        match (self.arbiter_kind(), self.config.isolation) {
             (ArbiterKind::Lock, _) => "the node that gets the arbiter's record serves, the other waits".to_owned(),
             (ArbiterKind::Reachability, _) => {
                 "each node that an arbiter answers serves: both, if the arbiters answer both".to_owned()
@@ -132,7 +136,7 @@ impl Failover {
 
     fn if_arbiter_failed(&self) -> Option<String> {
         let alone = self.mode == Mode::Alone;
-        match self.config.arbiter {
+        match self.arbiter_kind() {
             ArbiterKind::None => None,
             ArbiterKind::Lock | ArbiterKind::Reachability if alone => {
                 Some("nothing changes: who serves alone asks it no more".to_owned())

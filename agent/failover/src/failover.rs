@@ -213,7 +213,7 @@ impl Failover {
             Event::AddressesDropped => self.apply_dropped(),
             Event::ScriptEnded { run, outcome } => self.apply_script(run, outcome),
             Event::ProcessesGone => self.apply_processes_gone(),
-            Event::Arbiter(answer) => self.apply_arbiter(answer),
+            Event::Arbiter(lock, answer) => self.apply_arbiter(&lock, answer),
             Event::Reachable(reachable) => self.apply_reachable(reachable),
         }
     }
@@ -335,7 +335,8 @@ impl Failover {
                 }
                 return;
             }
-            let changed = self.rule_grace()
+            let changed = self.rule_lock()
+                || self.rule_grace()
                 || self.rule_react()
                 || self.rule_foreign_lineage()
                 || self.rule_concede()

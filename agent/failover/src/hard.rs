@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lineage::{Lineage, LineageId};
+use crate::lock::Lock;
 
 /// Role a node takes in a pair; what `PRIM` and `SECOND` stand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -78,6 +79,15 @@ pub struct HardState {
     /// running replicator can rely on.
     #[serde(default)]
     pub running: Role,
+    /// The lock arbiter in force here; none: not recorded yet. See `lock`.
+    #[serde(default)]
+    pub lock: Option<Lock>,
+    /// What was in force before, and may still be by what the other node decides.
+    #[serde(default)]
+    pub former_locks: Vec<Lock>,
+    /// The other node decides by arbiters of which this one has none.
+    #[serde(default)]
+    pub disputed: bool,
     /// When the other node last fell out of step although it was heard (wall-clock seconds), oldest first, at most three:
     /// for people, who are told when it happens too often.
     #[serde(default)]

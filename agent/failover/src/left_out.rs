@@ -68,13 +68,15 @@ pub enum LeftOut {
     PrimaryOfBaseStays,
     /// What a copy alone holds is kept before the other's data takes its place.
     ArchiveBeforeTarget,
+    /// While the other node may decide by a former lock arbiter, the record of that one is needed as well.
+    LocksAreJoint,
     /// A node counts on a longer timeout only when the other bears it.
     TimeoutsAreAgreed,
 }
 
 impl LeftOut {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::ReplyNeedsContact,
         Self::DemandNamesBase,
         Self::SettledConcedesNothing,
@@ -107,6 +109,7 @@ impl LeftOut {
         Self::PrimaryOfBaseStays,
         Self::ArchiveBeforeTarget,
         Self::TimeoutsAreAgreed,
+        Self::LocksAreJoint,
     ];
 }
 

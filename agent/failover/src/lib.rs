@@ -22,6 +22,7 @@ mod identity;
 pub mod invariant;
 pub mod left_out;
 pub mod lineage;
+pub mod lock;
 mod loss;
 pub mod meeting;
 mod peer;

@@ -121,7 +121,7 @@ impl Failover {
 
     /// The peer has been silent so long that the session cannot be waited for.
     fn session_is_lost(&self) -> bool {
-        let asks = self.config.arbiter == ArbiterKind::Lock && self.mode == Mode::Primary;
+        let asks = self.arbiter_kind() == ArbiterKind::Lock && self.mode == Mode::Primary;
         let primary = self.mode == Mode::Primary;
         let repairs_too_long = primary && self.timers.is_due(Timer::Slow, self.now);
         let not_up = self.session.as_ref().is_some_and(|session| !session.up);
@@ -140,7 +140,7 @@ impl Failover {
     }
 
     fn lose_second(&mut self) -> bool {
-        let lock = self.config.arbiter == ArbiterKind::Lock;
+        let lock = self.arbiter_kind() == ArbiterKind::Lock;
         let held = self.settling.is_some_and(|settling| self.basis(settling.cause).is_some());
         let lacks = self.lacks(LeftOut::FencedBeforeTheOtherAsks);
         if lock && self.raw_silence(9) && !lacks && !held && !self.peer_fenced() && !self.recording() {
@@ -230,7 +230,7 @@ impl Failover {
             return true;
         }
         // Silence heard by who slept proves nothing; a lock arbiter decides without clocks.
-        if !fenced && !self.rights.alone && self.config.arbiter != ArbiterKind::Lock {
+        if !fenced && !self.rights.alone && self.arbiter_kind() != ArbiterKind::Lock {
             return false;
         }
         if !self.config.failover && !self.take_over {
@@ -250,7 +250,7 @@ impl Failover {
 
     /// Why this node waits when every lan is silent; none: it may go on. Where a lock arbiter is, its record decides.
     pub(crate) fn isolation_waits(&self) -> Option<&'static str> {
-        match self.config.arbiter {
+        match self.arbiter_kind() {
             ArbiterKind::Lock => None,
             ArbiterKind::None | ArbiterKind::Reachability if !self.carrier => {
                 Some("every lan is silent and its address interface has no carrier")
@@ -269,7 +269,7 @@ impl Failover {
             return false;
         }
         let hopeless = match settling.cause {
-            Cause::Rules => match self.config.arbiter {
+            Cause::Rules => match self.arbiter_kind() {
                 ArbiterKind::Lock => self.arbiter.foreign && !self.peer_fenced(),
                 ArbiterKind::None | ArbiterKind::Reachability => {
                     (!self.rights.alone || self.isolation_waits().is_some()) && !self.peer_fenced()

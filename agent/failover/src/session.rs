@@ -108,7 +108,7 @@ impl Failover {
 
     /// The non-source enters.
     fn rule_enter(&mut self) -> bool {
-        if !self.meetable() {
+        if !self.meetable() || self.hard.disputed {
             return false;
         }
         let Some(peer) = self.present() else { return false };
@@ -161,7 +161,7 @@ impl Failover {
 
     /// The source enters, on seeing that the other did.
     fn rule_accept(&mut self) -> bool {
-        if !self.meetable() {
+        if !self.meetable() || self.hard.disputed {
             return false;
         }
         let Some(peer) = self.present() else { return false };

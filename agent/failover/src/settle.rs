@@ -10,6 +10,7 @@ use crate::failover::Failover;
 use crate::hard::Role;
 use crate::left_out::LeftOut;
 use crate::lineage::LineageId;
+use crate::lock::Lock;
 use crate::session::{give_up_unsettled, remember};
 use crate::timer::Timer;
 use crate::view::{Copy, Mode, Plan};
@@ -60,12 +61,12 @@ pub(crate) struct Fresh {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Arbiter {
     asked: Asked,
-    /// The record is this lineage, which was this node's current.
-    pub(crate) held: Option<LineageId>,
-    /// The record is of a lineage that this copy does not follow.
+    /// The record of this one is this lineage, which was this node's current.
+    held: Vec<(Lock, LineageId)>,
+    /// A record is of a lineage that this copy does not follow.
     pub(crate) foreign: bool,
-    /// It could not be asked.
-    pub(crate) unreachable: bool,
+    /// These could not be asked.
+    silent: Vec<Lock>,
     /// A reachability arbiter answered this.
     reachable: Option<bool>,
 }
@@ -74,14 +75,32 @@ impl Arbiter {
     pub(crate) fn answered_isolated(&self) -> bool {
         self.reachable == Some(false)
     }
+
+    pub(crate) const fn unreachable(&self) -> bool {
+        !self.silent.is_empty()
+    }
+
+    pub(crate) fn is_silent(&self, lock: &Lock) -> bool {
+        self.silent.contains(lock)
+    }
+
+    fn holds(&self, lock: &Lock, lineage: LineageId) -> bool {
+        self.held.iter().any(|(held, of)| held == lock && *of == lineage)
+    }
+
+    fn hold(&mut self, lock: &Lock, lineage: LineageId) {
+        self.held.retain(|(held, _)| held != lock);
+        self.held.push((lock.clone(), lineage));
+        self.foreign = false;
+    }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 enum Asked {
     #[default]
     Nothing,
-    Read,
-    Swap(LineageId),
+    Read(Lock),
+    Swap(Lock, LineageId),
     Reachable,
 }
 
@@ -281,10 +300,10 @@ impl Failover {
     /// The rule by which going on alone is allowed now, for people.
     pub(crate) fn basis(&self, cause: Cause) -> Option<&'static str> {
         match cause {
-            Cause::Forced if self.config.arbiter != ArbiterKind::Lock || self.arbiter.unreachable => {
+            Cause::Forced if self.arbiter_kind() != ArbiterKind::Lock || self.lacks_only_silent() => {
                 return Some("an administrator forced it");
             }
-            Cause::First if self.config.arbiter != ArbiterKind::Lock => return Some("the first primary"),
+            Cause::First if self.arbiter_kind() != ArbiterKind::Lock => return Some("the first primary"),
             Cause::Forced | Cause::First | Cause::Rules | Cause::Demand | Cause::Again | Cause::Stale => {}
         }
         if self.conceded_to_me().is_some() {
@@ -298,8 +317,10 @@ impl Failover {
         }
         let stale = cause == Cause::Stale;
         let silent = self.peer_silent() && (self.rights.alone || stale) && self.isolation_waits().is_none();
-        match self.config.arbiter {
-            ArbiterKind::Lock => (self.arbiter.held.is_some() && self.arbiter.held == self.goal())
+        match self.arbiter_kind() {
+            ArbiterKind::Lock => self
+                .goal()
+                .is_some_and(|goal| self.record_is_of(goal))
                 .then_some("the arbiter holds its lineage"),
             ArbiterKind::Reachability => (silent && self.arbiter.reachable == Some(true))
                 .then_some("the peer is silent, the arbiters answer"),
@@ -351,11 +372,36 @@ impl Failover {
 
     // Arbiters.
 
+    /// The record is of this lineage, wherever it must be.
+    pub(crate) fn record_is_of(&self, lineage: LineageId) -> bool {
+        !self.hard.disputed && self.locks().iter().all(|lock| self.arbiter.holds(lock, lineage))
+    }
+
+    /// Whose record is to be had next. All nodes ask in the same order: two that share some do not each get a part.
+    fn next_lock(&self) -> Option<Lock> {
+        let goal = self.goal()?;
+        let mut lacking = self.locks();
+        lacking.retain(|lock| !self.arbiter.holds(lock, goal));
+        let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
+        let answers = lacking.iter().position(|lock| !self.arbiter.silent.contains(lock));
+        let first = if forced { answers.unwrap_or(0) } else { 0 };
+        (first < lacking.len()).then(|| lacking.swap_remove(first))
+    }
+
+    /// A person forced it, and the records that are not had are those of who does not answer.
+    fn lacks_only_silent(&self) -> bool {
+        let next = self.next_lock();
+        self.hard.disputed || next.is_some_and(|lock| self.arbiter.silent.contains(&lock))
+    }
+
     /// The arbiter's word would help now.
     fn wants_arbiter(&self) -> bool {
+        if self.hard.disputed {
+            return false;
+        }
         let Some(settling) = self.settling else { return self.start_wants_record() };
         let mutual = self.now.since(self.peer.mutual());
-        match self.config.arbiter {
+        match self.arbiter_kind() {
             ArbiterKind::None => false,
             ArbiterKind::Reachability => {
                 self.peer_silent() && matches!(settling.cause, Cause::Rules | Cause::Stale)
@@ -373,9 +419,9 @@ impl Failover {
         if self.timers.is_set(Timer::Arbiter) && !self.timers.is_due(Timer::Arbiter, self.now) {
             return false;
         }
-        if !self.wants_arbiter()
-            || self.arbiter.held.is_some() && self.arbiter.held == self.hard.lineage.current
-        {
+        let kind = self.arbiter_kind();
+        let lock = self.next_lock().filter(|_| kind == ArbiterKind::Lock);
+        if !self.wants_arbiter() || (kind == ArbiterKind::Lock && lock.is_none()) {
             let cancel = self.timers.is_set(Timer::Arbiter);
             self.timers.cancel(Timer::Arbiter);
             return cancel;
@@ -383,12 +429,12 @@ impl Failover {
         // Between the question and the fence of a serving node lies less than a third of the timeout.
         let patience = if self.settling.is_some() { self.grace() / 15 } else { self.config.timeout };
         self.timers.set(Timer::Arbiter, self.now + patience);
-        if self.config.arbiter == ArbiterKind::Reachability {
+        if let Some(lock) = lock {
+            self.arbiter.asked = Asked::Read(lock.clone());
+            self.out.push(Action::ArbiterRead(lock));
+        } else {
             self.arbiter.asked = Asked::Reachable;
             self.out.push(Action::AskReachable);
-        } else {
-            self.arbiter.asked = Asked::Read;
-            self.out.push(Action::ArbiterRead);
         }
         true
     }
@@ -400,30 +446,44 @@ impl Failover {
         }
     }
 
-    pub(crate) fn apply_arbiter(&mut self, answer: ArbiterEvent) {
+    pub(crate) fn apply_arbiter(&mut self, lock: &Lock, answer: ArbiterEvent) {
         let asked = std::mem::take(&mut self.arbiter.asked);
-        match (asked, answer) {
-            (Asked::Read, ArbiterEvent::Value(value)) | (Asked::Swap(_), ArbiterEvent::Refused(value)) => {
-                self.arbiter.unreachable = false;
-                self.use_record(value);
+        let (of_this, swaps) = match &asked {
+            Asked::Read(of) => (of == lock, None),
+            Asked::Swap(of, new) => (of == lock, Some(*new)),
+            Asked::Nothing | Asked::Reachable => (false, None),
+        };
+        match answer {
+            ArbiterEvent::Value(value) if of_this && swaps.is_none() => self.use_record(lock, value),
+            ArbiterEvent::Refused(value) if of_this && swaps.is_some() => self.use_record(lock, value),
+            ArbiterEvent::Swapped(value) if of_this && swaps == Some(value) => self.have_record(lock, value),
+            ArbiterEvent::Unreachable if of_this => {
+                self.arbiter.silent.retain(|silent| silent != lock);
+                self.arbiter.silent.push(lock.clone());
             }
-            (Asked::Swap(new), ArbiterEvent::Swapped(value)) if new == value => {
-                self.arbiter.unreachable = false;
-                self.arbiter.held = Some(new);
-            }
-            (Asked::Read | Asked::Swap(_), ArbiterEvent::Unreachable) => self.arbiter.unreachable = true,
-            (asked, _) => self.arbiter.asked = asked,
+            ArbiterEvent::Value(_)
+            | ArbiterEvent::Refused(_)
+            | ArbiterEvent::Swapped(_)
+            | ArbiterEvent::Unreachable => self.arbiter.asked = asked,
+        }
+    }
+
+    fn have_record(&mut self, lock: &Lock, lineage: LineageId) {
+        self.arbiter.silent.retain(|silent| silent != lock);
+        self.arbiter.hold(lock, lineage);
+        if self.next_lock().is_some() {
+            // At once: little time is left to a node that serves.
+            self.timers.cancel(Timer::Arbiter);
         }
     }
 
     /// Rule (b): the record may be swapped only from an id that this copy follows.
-    fn use_record(&mut self, value: Option<LineageId>) {
+    fn use_record(&mut self, lock: &Lock, value: Option<LineageId>) {
+        self.arbiter.silent.retain(|silent| silent != lock);
         let lineage = &self.hard.lineage;
         let Some(current) = self.goal() else { return };
         if value == Some(current) {
-            self.arbiter.held = Some(current);
-            self.arbiter.foreign = false;
-            return;
+            return self.have_record(lock, current);
         }
         let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
         let follows = value.is_none_or(|id| {
@@ -433,9 +493,9 @@ impl Failover {
         let entitled = self.settling.is_some() || self.hard.lineage.settled;
         self.arbiter.foreign = !follows;
         if entitled && (follows || forced || self.lacks(LeftOut::RecordMustBeFollowed)) {
-            self.arbiter.asked = Asked::Swap(current);
+            self.arbiter.asked = Asked::Swap(lock.clone(), current);
             self.timers.set(Timer::Arbiter, self.now + self.grace() / 15);
-            self.out.push(Action::ArbiterSwap { expect: value, new: current });
+            self.out.push(Action::ArbiterSwap { lock: lock.clone(), expect: value, new: current });
         }
     }
 }

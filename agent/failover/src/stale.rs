@@ -29,7 +29,7 @@ impl Failover {
     /// None: the setting is off, or the copy never was in step. With a lock arbiter it is off: the other node may have
     /// gone on without the record, trusting that a copy without a right to promote waits.
     pub(crate) fn age(&self) -> Option<Age> {
-        let off = self.config.sync_delta.is_zero() || self.config.arbiter == ArbiterKind::Lock;
+        let off = self.config.sync_delta.is_zero() || self.arbiter_kind() == ArbiterKind::Lock;
         if off || self.hard.last_paired == 0 {
             return None;
         }

@@ -55,9 +55,12 @@ impl Failover {
         self.peer.awake = self.now;
         self.recall_drops();
         let desired = if start { Desired::Started } else { Desired::Stopped };
+        let takes = self.take_lock();
         if self.hard.desired != desired {
             self.hard.desired = desired;
             self.hard.unlocked &= !start;
+            self.persist();
+        } else if takes {
             self.persist();
         }
         match adopted {
@@ -389,7 +392,7 @@ impl Failover {
                 lonely && self.ask_arbiter()
             }
             (true, false) => {
-                let lonely = waited && self.present().is_none() && self.config.arbiter == ArbiterKind::Lock;
+                let lonely = waited && self.present().is_none() && self.arbiter_kind() == ArbiterKind::Lock;
                 if lonely && self.record_is_mine() {
                     let arbiter = self.arbiter.clone();
                     self.begin_alone(Mode::Candidate, Cause::Rules);
@@ -417,12 +420,13 @@ impl Failover {
     }
 
     fn record_is_mine(&self) -> bool {
-        self.config.arbiter != ArbiterKind::Lock || self.arbiter.held == self.hard.lineage.current
+        let current = self.hard.lineage.current;
+        self.arbiter_kind() != ArbiterKind::Lock || current.is_some_and(|current| self.record_is_of(current))
     }
 
     /// The arbiter's record would let this waiting node serve.
     pub(crate) fn start_wants_record(&self) -> bool {
-        self.config.arbiter == ArbiterKind::Lock
+        self.arbiter_kind() == ArbiterKind::Lock
             && self.may_start()
             && self.good_copy()
             && self.hard.lineage.base.is_some()

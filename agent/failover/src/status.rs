@@ -115,6 +115,10 @@ impl Failover {
 
     fn alone(&self) -> Sentence {
         let peer = &self.config.peer;
+        if self.hard.disputed && self.present().is_some() {
+            let (reason, hint) = self.disputed();
+            return (Phase::Ready, reason, Some(hint));
+        }
         if self.session.is_none()
             && let Some(view) = self.present().filter(|view| view.mode != Mode::Stopped)
             && let Outcome::Person(question) = self.outcome(view)
@@ -231,8 +235,8 @@ impl Failover {
     }
 
     fn settling_sentence(&self) -> String {
-        if self.config.arbiter == ArbiterKind::Lock && self.arbiter.unreachable {
-            return "the arbiter does not answer".to_owned();
+        if self.arbiter_kind() == ArbiterKind::Lock && self.arbiter.unreachable() {
+            return self.silent_arbiter();
         }
         "about to serve".to_owned()
     }
@@ -240,6 +244,10 @@ impl Failover {
     /// The peer is heard, but there is no session.
     fn waiting_with(&self, peer: &crate::view::View) -> Sentence {
         let name = &self.config.peer;
+        if self.hard.disputed && peer.mode != Mode::Stopped {
+            let (reason, hint) = self.disputed();
+            return (Phase::Blocked, reason, Some(hint));
+        }
         match self.outcome(peer) {
             Outcome::Person(question) => self.question(question),
             Outcome::Pair(_) | Outcome::Source { .. } if self.conceded.is_some() && peer.demand.is_some() => {
@@ -317,8 +325,8 @@ impl Failover {
             return (Phase::Blocked, format!("waits for {name}, to follow it"), None);
         }
         if lineage.base.is_some() && lineage.settled {
-            if self.config.arbiter == ArbiterKind::Lock && self.arbiter.unreachable {
-                return (Phase::Blocked, "the arbiter does not answer".to_owned(), Some(forced));
+            if self.arbiter_kind() == ArbiterKind::Lock && self.arbiter.unreachable() {
+                return (Phase::Blocked, self.silent_arbiter(), Some(forced));
             }
             if self.arbiter.foreign {
                 return (

@@ -46,6 +46,7 @@ impl Failover {
             timeout: self.config.timeout,
             grace: self.grace(),
             heard: self.peer.view.as_ref().map_or(0, |peer| peer.incarnation),
+            locks: self.told_locks(),
             lineage,
         }
     }

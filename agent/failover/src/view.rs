@@ -174,4 +174,6 @@ pub struct View {
     pub grace: Duration,
     /// Incarnation of the peer whose view was heard; zero: none.
     pub heard: u64,
+    /// By which lock arbiters this node decides (`Lock::id`), the one in force first; empty: not said.
+    pub locks: Vec<u32>,
 }

@@ -12,6 +12,7 @@ mod pair;
 pub mod random;
 pub mod replicator;
 pub mod shell;
+pub mod version;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::action::ReplicatorCommand;
 use crate::config::Side;
 use crate::event::{ArbiterEvent, ReplicatorEvent};
+use crate::lock::Lock;
 use crate::{Config, Event, Time};
 
 use arbiter::{Request, Witness};
@@ -90,9 +92,14 @@ pub enum Happening {
     ArbiterAnswer {
         host: usize,
         life: u64,
+        lock: Lock,
         answer: ArbiterEvent,
     },
     Write {
+        host: usize,
+    },
+    /// A host that is behind gets the version of the other one.
+    CatchUp {
         host: usize,
     },
     Epoch,
@@ -339,6 +346,7 @@ impl World {
             | Happening::UnmountDeadline { host, .. }
             | Happening::ArbiterAnswer { host, .. }
             | Happening::Write { host }
+            | Happening::CatchUp { host }
             | Happening::Packet { to: host, .. }
             | Happening::Stream { to: host, .. }
             | Happening::Copy { source: host, .. } => Some(*host),
@@ -389,12 +397,13 @@ impl World {
             Happening::Copy { source, life, session, last } => self.copy(source, life, session, last),
             Happening::UnmountDeadline { host, life } => self.unmount_deadline(host, life),
             Happening::Arbiter { host, life, request } => self.arbitrate(host, life, request),
-            Happening::ArbiterAnswer { host, life, answer } => {
+            Happening::ArbiterAnswer { host, life, lock, answer } => {
                 if self.hosts[host].agent_life == life {
-                    self.handle(host, Event::Arbiter(answer));
+                    self.handle(host, Event::Arbiter(lock, answer));
                 }
             }
             Happening::Write { host } => self.application_writes(host),
+            Happening::CatchUp { host } => self.catch_up(host),
             Happening::Epoch => self.close_epoch(),
             Happening::Repair(fault) => self.repaired.push(fault),
             Happening::Return { host } => {

@@ -33,6 +33,7 @@ use std::time::Duration;
 use missed::{By, missed_by};
 use safe_failover::config::ArbiterKind;
 use safe_failover::left_out::LeftOut;
+use safe_failover::lock::Lock;
 use safe_failover::world::{Chance, Happening, World};
 use search::{Choice, Counterexample, Search};
 
@@ -53,10 +54,12 @@ const fn root(name: &'static str, lock: bool, world: fn(World) -> World) -> Root
     Root { name, lock, lans: 1, forces: false, asks: false, world }
 }
 
-const ROOTS: [Root; 8] = [
+const ROOTS: [Root; 10] = [
     root("pair", false, pair),
     root("pair, lock", true, pair),
     Root { lans: 2, ..root("pair, lock, two lans", true, pair) },
+    root("pair, lock, another one installed", true, exchanged),
+    root("return, lock, another one installed", true, missed_it),
     root("first start", false, |world| world),
     root("first start, lock", true, |world| world),
     root("return", false, behind),
@@ -166,6 +169,23 @@ fn empty(root: Root, rule: Option<LeftOut>) -> World {
 fn pair(mut world: World) -> World {
     assert!(world.run_until(Duration::from_secs(10), World::is_paired).unwrap());
     world.run(Duration::from_millis(500)).unwrap();
+    world
+}
+
+/// The primary has a version with another lock arbiter, which the second is to get.
+fn exchanged(world: World) -> World {
+    let mut world = pair(world);
+    world.install(0, Lock("w2".to_owned()));
+    world
+}
+
+/// The second returns after the first went on without it, and got another lock arbiter meanwhile.
+fn missed_it(world: World) -> World {
+    let mut world = pair(world);
+    world.crash(1);
+    world.run(Duration::from_secs(4)).unwrap();
+    world.install(0, Lock("w2".to_owned()));
+    world.boot(1, true);
     world
 }
 

@@ -54,6 +54,7 @@ fn view() -> View {
         timeout: std::time::Duration::ZERO,
         grace: std::time::Duration::ZERO,
         heard: 0,
+        locks: Vec::new(),
     }
 }
 

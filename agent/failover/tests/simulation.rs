@@ -25,6 +25,7 @@ use safe_failover::action::{Phase, State};
 use safe_failover::config::{ArbiterKind, DefaultPrimary, Isolation, Side};
 use safe_failover::event::{Command, ReplicatorEvent};
 use safe_failover::left_out::LeftOut;
+use safe_failover::lock::Lock;
 use safe_failover::world::random::Random;
 use safe_failover::world::{Chance, Happening, World};
 
@@ -178,6 +179,8 @@ enum Act {
     Command(usize, Command),
     /// Another version of the module is put in force on this host: another core takes over, with this timeout.
     Timeout(usize, Duration),
+    /// The same, with this lock arbiter.
+    Lock(usize, u64),
 }
 
 /// One seed.
@@ -197,6 +200,9 @@ struct Run {
     forces: bool,
     /// A person changes the timeout now and then, of both nodes one after the other.
     changes: bool,
+    /// A person exchanges the lock arbiter now and then, on one of the nodes.
+    exchanged: bool,
+    exchanges: Random,
     repairs: Vec<(Time, Act)>,
 }
 
@@ -248,6 +254,8 @@ impl Run {
         let may_fail_disk = random.percent(15);
         let (faults, person, inconsistent, cut, repairs) = (0, false, false, false, Vec::new());
         let changes = Random(seed ^ 0x7e57).percent(12);
+        let mut exchanges = Random(seed ^ 0x10c5);
+        let exchanged = arbiter == ArbiterKind::Lock && exchanges.percent(25);
         Self {
             world,
             random,
@@ -259,6 +267,8 @@ impl Run {
             may_fail_disk,
             forces,
             changes,
+            exchanged,
+            exchanges,
             repairs,
         }
     }
@@ -275,6 +285,11 @@ impl Run {
         for _ in 0..5 + self.random.below(6) {
             if self.changes {
                 self.change_timeout();
+            }
+            if self.exchanges.percent(if self.exchanged { 40 } else { 0 }) {
+                // Who is not told catches up when it hears of it; another one may be installed there before.
+                let (host, lock) = (self.exchanges.below(2) as usize, 1 + self.exchanges.below(3));
+                self.act(Act::Lock(host, lock));
             }
             self.fault();
             let pause = if self.random.percent(50) {
@@ -564,6 +579,7 @@ impl Run {
                 self.command(1, Command::Swap);
             }
             Act::Command(host, command) => self.command(host, command),
+            Act::Lock(host, lock) => world.install(host, Lock(format!("w{lock}"))),
             Act::Timeout(host, timeout) => {
                 world.hosts[host].config.timeout = timeout;
                 if world.hosts[host].agent.is_some() {

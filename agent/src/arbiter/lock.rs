@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use safe_failover::Event;
 use safe_failover::event::ArbiterEvent;
 use safe_failover::lineage::{Lineage, LineageId};
+use safe_failover::lock::Lock as LockName;
 use safe_failover::view::{Mode, View};
 use tokio::sync::watch;
 
@@ -63,8 +64,10 @@ pub(super) struct Keeper {
     pub(super) module: String,
     pub(super) lock: Arc<dyn Lock>,
     pub(super) board: Board,
-    /// Its place on the board.
-    pub(super) place: usize,
+    /// As the core calls it.
+    pub(super) name: LockName,
+    /// Its place on the board; none: it was in force before.
+    pub(super) place: Option<usize>,
     pub(super) reporter: Reporter,
     /// For an answer at a loss: the serving node has 0.3 of the timeout for a question, a swap and what is written.
     pub(super) patience: Duration,
@@ -88,9 +91,10 @@ impl Keeper {
             let answer = match question {
                 Some(Question::Read) => self.read(self.patience).await.map(ArbiterEvent::Value),
                 Some(Question::Swap { expect, new }) => self.swap(expect, new).await,
-                Some(Question::Reachable) | None => continue,
+                None => continue,
             };
-            self.reporter.event(Event::Arbiter(answer.unwrap_or(ArbiterEvent::Unreachable))).await;
+            let answer = answer.unwrap_or(ArbiterEvent::Unreachable);
+            self.reporter.event(Event::Arbiter(self.name.clone(), answer)).await;
         }
     }
 
@@ -118,18 +122,24 @@ impl Keeper {
         match &answer {
             Ok(Some(record)) => {
                 let held = format!("its record is of {}", record.owner);
-                self.board.note(self.place, Ok(held.as_str()));
+                self.note(Ok(held.as_str()));
             }
-            Ok(None) => self.board.note(self.place, Ok("it has no record yet")),
-            Err(why) => self.board.note(self.place, Err(why.as_str())),
+            Ok(None) => self.note(Ok("it has no record yet")),
+            Err(why) => self.note(Err(why.as_str())),
         }
         answer.map(|record| record.map(|record| record.lineage))
+    }
+
+    fn note(&self, answer: Result<&str, &str>) {
+        if let Some(place) = self.place {
+            self.board.note(place, answer);
+        }
     }
 
     async fn swap(&self, expect: Option<LineageId>, new: LineageId) -> Result<ArbiterEvent, String> {
         let answer = self.lock.swap(&self.module, expect, new, self.patience).await;
         if let Err(why) = &answer {
-            self.board.note(self.place, Err(why.as_str()));
+            self.note(Err(why.as_str()));
         }
         answer.map(|swap| match swap {
             Swap::Done => ArbiterEvent::Swapped(new),

@@ -151,6 +151,7 @@ fn view() -> View {
         timeout: Duration::ZERO,
         grace: Duration::ZERO,
         heard: 0,
+        locks: Vec::new(),
     }
 }
 

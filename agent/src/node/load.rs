@@ -150,6 +150,7 @@ async fn assemble(
         addresses: addresses.clone(),
         arbiters: Arbiters::keep(arbiter::Setup {
             module: Arc::clone(&module),
+            before: hard.lock.iter().chain(&hard.former_locks).cloned().collect(),
             children: ground.children.clone(),
             witnesses: ground.witnesses.clone(),
             events: ground.context.events.clone(),

@@ -63,6 +63,8 @@ pub fn view_to_wire(view: &View) -> wire::View {
         timeout_ms: millis(view.timeout),
         grace_ms: millis(view.grace),
         heard: view.heard,
+        // What is left out can only make the other node more careful.
+        locks: view.locks.iter().copied().take(MAX_LOCKS).collect(),
     }
 }
 
@@ -104,12 +106,16 @@ pub fn view_from_wire(view: &wire::View) -> Result<View, ConvertError> {
         timeout: within(view.timeout_ms, "timeout_ms")?,
         grace: within(view.grace_ms, "grace_ms")?,
         heard: view.heard,
+        locks: if view.locks.len() <= MAX_LOCKS { view.locks.clone() } else { return Err(Invalid("locks")) },
     };
     if view.lineage.settled && view.lineage.base.is_none() {
         return Err(Invalid("lineage: settled without a base"));
     }
     Ok(view)
 }
+
+/// Most lock arbiters by which a node says that it decides; more do not fit a datagram.
+const MAX_LOCKS: usize = 3;
 
 /// No module has a longer one: it would keep this node from ever taking over.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -340,6 +346,7 @@ mod tests {
             timeout: LONGEST_TIMEOUT,
             grace: LONGEST_TIMEOUT,
             heard: u64::MAX,
+            locks: vec![u32::MAX; MAX_LOCKS],
         }
     }
 

@@ -21,6 +21,7 @@ use crate::peer::nodes::bounded;
 use crate::peer::versions::SPOKEN;
 use crate::spec_store;
 
+mod arbiter;
 mod changed;
 
 /// For a node to take a module with its files.
@@ -138,7 +139,7 @@ pub(super) async fn install(
     let _one = desk.installing.lock().await;
     let joined = desk.cluster.joined().ok_or(ClusterError::NoCluster)?;
     let files = request.module.unwrap_or_default();
-    let (findings, spec) = judge(desk, &request.name, files.clone(), true).await?;
+    let (mut findings, spec) = judge(desk, &request.name, files.clone(), true).await?;
     let Some(spec) = spec else { return Err(Status::invalid_argument(errors(&findings))) };
     let name = if request.name.is_empty() { spec.module.name.clone() } else { request.name };
     validate::module(&name)?;
@@ -146,16 +147,20 @@ pub(super) async fn install(
     let nodes = spec.nodes_in(&cluster, &joined.held.node);
     let heads = heads(desk, &joined, &nodes, &name).await?;
     let (present, missing): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| heads.contains_key(node));
+    let stake =
+        if missing.is_empty() { None } else { arbiter::at_stake(desk, &name, &spec, &missing).await? };
     if !missing.is_empty() && !request.allow_missing {
         return Err(Status::unavailable(format!(
-            "node {} does not answer: bring it back, or install with --allow-missing so that it catches up later",
-            missing.join(", ")
+            "node {} does not answer: bring it back, or install with --allow-missing so that it catches up later{}",
+            missing.join(", "),
+            stake.map(|stake| format!("; {stake}")).unwrap_or_default()
         )));
     }
     if present.is_empty() {
         return Err(Status::unavailable(format!("no node of module {name} answers")));
     }
     let parent = common_head(&name, &heads)?;
+    findings.extend(stake.map(|stake| Finding::warning("arbiter", stake)));
     let warnings = findings.into_iter().map(Into::into).collect();
     let equal = heads.values().all(|head| head.as_ref().map(|head| &head.version) == parent.as_ref());
     if let Some(head) = &parent
@@ -172,13 +177,6 @@ pub(super) async fn install(
         });
     }
     let changed = changed::over_running(desk, &name, &spec, &files).await?;
-    if !missing.is_empty() && changed.iter().any(|line| line.starts_with("[[arbiter]]")) {
-        return Err(Status::failed_precondition(format!(
-            "{name} runs, and both nodes must ask the same arbiters: bring {} back, or type: safectl shutdown {name}, \
-             then install again",
-            missing.join(", ")
-        )));
-    }
     let version = spec_store::version(&files, parent.as_deref());
     let install = Install { name: name.clone(), files, parent, version: version.clone(), follows: true };
     let mut plan = Plan { own: joined.held.node.clone(), install, present, missing };

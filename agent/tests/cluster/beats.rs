@@ -50,6 +50,7 @@ fn view(serial: u64) -> View {
         timeout: Duration::ZERO,
         grace: Duration::ZERO,
         heard: 0,
+        locks: Vec::new(),
     }
 }
 

@@ -324,6 +324,10 @@ pub struct View {
     /// Incarnation of the receiver whose view was heard; 0: none.
     #[prost(fixed64, tag = "28")]
     pub heard: u64,
+    /// By which lock arbiters the sender decides, a number for each name, the one in force first, then the oldest; at most 3;
+    /// empty: not said.
+    #[prost(fixed32, repeated, tag = "29")]
+    pub locks: ::prost::alloc::vec::Vec<u32>,
 }
 /// Lineage of a copy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ArbiterSpec, ModuleSpec};
+use super::ModuleSpec;
 
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,6 @@ impl std::fmt::Display for Change {
 const KIND: &str = "another kind of module begins anew";
 const NODES: &str = "its nodes meet again only after a start";
 const DIRECTORIES: &str = "what is replicated, and how, is settled at a start";
-const LOCK: &str = "while one node asked the old arbiter and the other the new one, both could serve; install a version without \
-     [[arbiter]] first, then this one";
 
 /// Tables that may be there several times, and what tells one from another.
 const TABLES: [(&str, &str); 6] = [
@@ -63,23 +61,12 @@ impl ModuleSpec {
                 "module.kind" => Some(KIND),
                 "module.nodes" => Some(NODES),
                 "[[replicate]]" => Some(DIRECTORIES),
-                "[[arbiter]]" if exchanges_lock(&self.arbiter, &next.arbiter) => Some(LOCK),
                 _ => None,
             };
             changes.push(Change { key: key.clone(), before: shown(old), after: shown(new), stop });
         }
         changes
     }
-}
-
-/// One lock arbiter, or set of them, takes the place of another.
-fn exchanges_lock(before: &[ArbiterSpec], after: &[ArbiterSpec]) -> bool {
-    let locks = |arbiters: &[ArbiterSpec]| -> Vec<(String, String)> {
-        let locks = arbiters.iter().filter(|arbiter| arbiter.kind.is_lock());
-        locks.map(|arbiter| (arbiter.kind.as_str().to_owned(), arbiter.target.clone())).collect()
-    };
-    let (before, after) = (locks(before), locks(after));
-    !before.is_empty() && !after.is_empty() && before != after
 }
 
 /// Every key with what is shown of it and all that it says.
@@ -152,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_arbiter_comes_and_goes_but_is_not_exchanged() {
+    fn arbiters_come_go_and_are_exchanged() {
         let witness = |target: &str| format!("[[arbiter]]\nkind = \"witness\"\ntarget = \"{target}\"\n");
         let ping = "[[arbiter]]\nkind = \"ping\"\ntarget = \"10.0.0.1\"\n";
         let stop = |before: &str, after: &str| changes(before, after)[0].1;
         let (one, other) = (witness("w1:9403"), witness("w2:9403"));
-        assert!(stop(&one, &other));
+        assert!(!stop(&one, &other));
         assert!(!stop("", &one) && !stop(&one, "") && !stop(ping, &one) && !stop(&one, ping));
     }
 }

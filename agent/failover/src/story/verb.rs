@@ -6,6 +6,7 @@ use super::words::{command, duration, host, hosts, number};
 use super::{Ended, state};
 use crate::Event;
 use crate::event::{Command, ReplicatorEvent};
+use crate::lock::Lock;
 use crate::world::World;
 
 pub(crate) fn play(world: &mut World, words: &[&str]) -> Result<(), Ended> {
@@ -96,6 +97,13 @@ fn network(world: &mut World, words: &[&str]) -> Result<bool, String> {
             world.witness.unreachable[host] = false;
             world.witness.unheard[host] = false;
         }
+        ["arbiter", "dead", name] => {
+            world.witness.dead.insert(Lock((*name).to_owned()));
+        }
+        ["install", node, "arbiter", name] => {
+            let name = if *name == "none" { "" } else { name };
+            world.install(host(node)?, Lock(name.to_owned()));
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -158,8 +166,8 @@ fn explain(world: &mut World, host: usize) -> Result<(), Ended> {
 fn expectation(world: &mut World, words: &[&str]) -> Result<bool, Ended> {
     let met = match words {
         ["until", "record"] => {
-            let before = world.witness.record;
-            until(world, |world| world.witness.record != before)?
+            let before = world.witness.records.clone();
+            until(world, |world| world.witness.records != before)?
         }
         ["until", node, "in-step"] => {
             let host = host(node)?;

@@ -6,6 +6,7 @@ use crate::action::ScriptRun;
 use crate::config::{ArbiterKind, DefaultPrimary, Isolation, Side, SplitBrain};
 use crate::hard::Role;
 use crate::lineage::LineageId;
+use crate::lock::Lock;
 use crate::view::{Copy, Plan, SessionId, View};
 use crate::{Action, Config, Failover, HardState, Time};
 
@@ -118,6 +119,9 @@ pub struct Disk {
 #[derive(Debug, Clone, Hash)]
 pub struct Host {
     pub config: Config,
+    /// Which version of the module is in force; and a newer one is about to be fetched.
+    pub version: u64,
+    pub catching_up: bool,
     pub up: bool,
     pub frozen: bool,
     /// What arrives while it is frozen is lost, as with a paused virtual machine.
@@ -162,6 +166,8 @@ impl Host {
     pub fn new(config: Config) -> Self {
         Self {
             config,
+            version: 0,
+            catching_up: false,
             up: false,
             frozen: false,
             deaf: false,
@@ -222,6 +228,7 @@ pub fn config(side: Side) -> Config {
         slow_timeout: Duration::from_secs(30),
         isolation: Isolation::Alone,
         arbiter: ArbiterKind::None,
+        lock: Lock("w1".to_owned()),
         split_brain: SplitBrain::Serving,
         default_primary: DefaultPrimary::None,
         quiet: Duration::from_secs(2),

@@ -105,6 +105,7 @@ impl World {
         if machine.agent.is_none() {
             return;
         }
+        self.look_at_version(to);
         if let Some(echo) = packet.echo {
             self.handle(to, Event::Echoed(echo));
             if self.hosts[to].frozen {

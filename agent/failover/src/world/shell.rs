@@ -242,8 +242,10 @@ impl World {
                 self.hosts[host].application = false;
                 self.give(host, Event::ProcessesGone);
             }
-            Action::ArbiterRead => self.ask(host, Request::Read),
-            Action::ArbiterSwap { expect, new } => self.ask(host, Request::Swap { expect, new }),
+            Action::ArbiterRead(lock) => self.ask(host, Request::Read(lock)),
+            Action::ArbiterSwap { lock, expect, new } => {
+                self.ask(host, Request::Swap { lock, expect, new });
+            }
             Action::AskReachable => self.ask(host, Request::Reachable),
             Action::Record(_) => {}
             Action::Answer(_, outcome) => {

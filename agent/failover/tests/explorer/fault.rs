@@ -135,9 +135,10 @@ impl Fault {
             }
             Self::LateSwap => {
                 if let Some(what) = world.take_next() {
-                    if let Happening::Arbiter { host, life, request: Request::Swap { .. } } = what {
+                    if let Happening::Arbiter { host, life, request: Request::Swap { lock, .. } } = &what {
+                        let (host, life, lock) = (*host, *life, lock.clone());
                         let answer = ArbiterEvent::Unreachable;
-                        world.after(Duration::ZERO, Happening::ArbiterAnswer { host, life, answer });
+                        world.after(Duration::ZERO, Happening::ArbiterAnswer { host, life, lock, answer });
                     }
                     world.after(VERY_LATE, what);
                 }

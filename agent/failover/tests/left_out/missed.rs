@@ -57,6 +57,7 @@ pub(crate) const fn missed_by(rule: LeftOut) -> By {
         LeftOut::BaseHolderSplits => By::Scenario("rule_5_both_went_on"),
         LeftOut::PrimaryOfBaseStays => By::Scenario("rule_7_split_brain_nothing_written"),
         LeftOut::TimeoutsAreAgreed => By::Seed(7426),
+        LeftOut::LocksAreJoint => By::Scenario("rule_b_lock_arbiter_is_exchanged_on_one_node"),
         LeftOut::ArchiveBeforeTarget => By::Scenario("split_brain_loser_keeps_its_own"),
     }
 }
