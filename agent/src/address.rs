@@ -40,6 +40,9 @@ const BURST: [Duration; 5] = [
     Duration::from_millis(3000),
 ];
 
+/// Longest wait at the start of a version for addresses that it has no more.
+const SHED: Duration = Duration::from_secs(2);
+
 /// Pause between two attempts to drop an address: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -215,6 +218,36 @@ impl Setup {
         self.reporter.event(Event::AddressesDropped).await;
     }
 
+    /// Takes away what this version has no more, or elsewhere. To be called before the replicator is told of this version:
+    /// should this process die, the replicator removes only what it was told.
+    pub async fn shed(&self) {
+        let shed = async {
+            let gone = self.superseded().await;
+            self.remove(&gone).await.map(|()| gone)
+        };
+        match tokio::time::timeout(SHED, shed).await {
+            Ok(Ok(gone)) => self.record.forget(&gone).await,
+            Ok(Err(why)) => {
+                let text = format!("addresses of an earlier version cannot be removed: {why}; trying on");
+                self.events.record(&self.module, true, &text);
+            }
+            Err(_) => tracing::error!(
+                module = self.module,
+                "addresses of an earlier version are not removed in time"
+            ),
+        }
+    }
+
+    /// What safed has put on an interface, and this version does not have there.
+    async fn superseded(&self) -> Vec<AddressPrefix> {
+        let here = |line: &Line, spec: &AddressSpec| {
+            spec.ip == line.ip && (spec.interface == "auto" || spec.interface == line.interface)
+        };
+        let lines = self.record.lines().await.unwrap_or_default();
+        let gone = lines.iter().filter(|line| !self.addresses.iter().any(|spec| here(line, spec)));
+        gone.map(|line| line.ip).collect()
+    }
+
     /// Removes, until it is done.
     async fn until_removed<F: Future<Output = Result<(), String>>>(&self, remove: impl Fn() -> F) {
         let mut pause = RETRY.0;
@@ -232,17 +265,9 @@ impl Setup {
     }
 
     async fn follow(&self) {
-        let gone: Vec<AddressPrefix> = self
-            .own()
-            .await
-            .into_iter()
-            .filter(|own| self.addresses.iter().all(|spec| spec.ip != *own))
-            .collect();
-        self.until_removed(|| async {
-            self.remove(&gone).await?;
-            self.record.forget(&gone).await
-        })
-        .await;
+        let gone = self.superseded().await;
+        self.until_removed(|| self.remove(&gone)).await;
+        self.record.forget(&gone).await;
         let present = self.netlink.addresses().await.unwrap_or_default();
         for spec in self.addresses.iter().filter(|spec| present.iter().all(|one| one.ip != spec.ip.ip())) {
             if let Err(why) = self.raise_one(spec).await {

@@ -98,6 +98,11 @@ impl Place {
 }
 
 fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Report>, Events) {
+    let (setup, reports, events) = setup(dir, addresses);
+    (Addresses::keep(setup), reports, events)
+}
+
+fn setup(dir: &Path, addresses: &[(&str, &str)]) -> (Setup, mpsc::Receiver<Report>, Events) {
     let paths = Paths::new(Some(dir));
     let (report, reports) = mpsc::channel(64);
     let member = Member {
@@ -135,7 +140,13 @@ fn keep(dir: &Path, addresses: &[(&str, &str)]) -> (Addresses, mpsc::Receiver<Re
         events: events.clone(),
         reporter: Reporter { module: "db".to_owned(), runtime: 1, reports: report },
     };
-    (Addresses::keep(setup), reports, events)
+    (setup, reports, events)
+}
+
+/// What `ip` shows of an interface.
+fn shown(interface: &str) -> String {
+    let shown = Command::new("ip").args(["addr", "show", "dev", interface]).output().unwrap();
+    String::from_utf8(shown.stdout).unwrap()
 }
 
 fn status(ip: &str, present: bool, interface: &str) -> AddressStatus {
@@ -202,6 +213,56 @@ async fn what_another_daemon_left_is_dropped_also_after_the_spec_changed() {
     let shown = Command::new("ip").args(["addr", "show", "dev", "lan1"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("10.89.0.1/24") && !shown.contains("10.89.0.50"), "{shown}");
+}
+
+/// A version without an address, or with it elsewhere: it is taken away before the replicator hears of that version.
+#[tokio::test]
+async fn what_a_version_has_no_more_is_shed() {
+    if moved_inside("what_a_version_has_no_more_is_shed") {
+        return;
+    }
+    two_interfaces();
+    let mut first =
+        Place::new(&[("10.89.0.50/24", "auto"), ("10.89.0.51/24", "auto"), ("172.20.0.5/24", "lan0")]);
+    first.raise().await.unwrap();
+    let next = [("10.89.0.51/24", "auto"), ("172.20.0.5/24", "lan1"), ("10.89.0.52/24", "auto")];
+    let (setup, reports, events) = setup(first.dir.path(), &next);
+    setup.shed().await;
+    let (lan0, lan1) = (shown("lan0"), shown("lan1"));
+    assert!(
+        !lan1.contains("10.89.0.50") && lan1.contains("10.89.0.51") && !lan1.contains("10.89.0.52"),
+        "{lan1}"
+    );
+    assert!(!lan0.contains("172.20.0.5"), "{lan0}");
+
+    let mut second = Place { dir: first.dir, addresses: Addresses::keep(setup), reports, events };
+    second.addresses.order(Order::Follow).await;
+    let found = second.look().await;
+    let expected = [
+        status("10.89.0.51/24", true, "lan1"),
+        status("172.20.0.5/24", true, "lan1"),
+        status("10.89.0.52/24", true, "lan1"),
+    ];
+    assert_eq!(found, expected);
+    assert!(second.lower().await.iter().all(|address| !address.present));
+}
+
+/// Where the record cannot be written, an address that is to go does not wait for it.
+#[tokio::test]
+async fn a_record_that_cannot_be_written_keeps_no_address() {
+    if moved_inside("a_record_that_cannot_be_written_keeps_no_address") {
+        return;
+    }
+    two_interfaces();
+    let mut first = Place::new(&[("10.89.0.50/24", "auto"), ("10.89.0.51/24", "auto")]);
+    first.raise().await.unwrap();
+    std::fs::create_dir(first.dir.path().join("run/modules/db/addresses.new")).unwrap();
+    let (addresses, reports, events) = keep(first.dir.path(), &[("10.89.0.51/24", "auto")]);
+    let mut second = Place { dir: first.dir, addresses, reports, events };
+    second.addresses.order(Order::Follow).await;
+    second.lower().await;
+    let lan1 = shown("lan1");
+    assert!(!lan1.contains("10.89.0.50") && !lan1.contains("10.89.0.51"), "{lan1}");
 }
 
 #[tokio::test]

@@ -77,15 +77,23 @@ impl Record {
         self.write(lines).await
     }
 
-    /// These are not on any interface any more, durably.
-    ///
-    /// # Errors
-    /// One sentence for people.
-    pub(super) async fn forget(&self, gone: &[AddressPrefix]) -> Result<(), String> {
+    /// These are not on any interface any more. A line that stays in the file only means that it is looked for once more,
+    /// and what has to be removed next does not wait for that.
+    pub(super) async fn forget(&self, gone: &[AddressPrefix]) {
         let mut lines = self.lines().await.unwrap_or_default();
         let before = lines.len();
         lines.retain(|line| !gone.contains(&line.ip));
-        if lines.len() == before { Ok(()) } else { self.write(lines).await }
+        if lines.len() == before {
+            return;
+        }
+        *self.lines.lock() = Some(lines.clone());
+        match tokio::time::timeout(REMOVAL, self.write(lines)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(why, "the record of addresses still names some that are gone"),
+            Err(_) => {
+                tracing::warn!(path = %self.path.display(), "the record of addresses is not written in time")
+            }
+        }
     }
 
     async fn write(&self, lines: Vec<Line>) -> Result<(), String> {

@@ -139,8 +139,10 @@ async fn assemble(
     runtime: u64,
 ) -> Mirror {
     let reporter = Reporter { module: module.name.clone(), runtime, reports: ground.reports.clone() };
+    let addresses = address_setup(ground, &module, &reporter);
+    addresses.shed().await;
     let (replica, adopted) = Replica::keep(replica_setup(ground, &module, &pair, &hard, &reporter)).await;
-    let addresses = Addresses::keep(address_setup(ground, &module, &reporter));
+    let addresses = Addresses::keep(addresses);
     let executor = Executor::start(execute::Setup {
         module: module.name.clone(),
         store: Box::new(store),
