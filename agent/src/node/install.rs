@@ -138,18 +138,30 @@ fn prepare(
     let paths = ground.context.paths.module(&install.name);
     let present = spec_store::label(&paths).ok();
     let parent = install.parent.as_deref();
-    if install.follows
-        && let Some(present) = &present
-        && parent.is_none_or(|parent| present.before.iter().any(|before| before == parent))
-    {
+    if let Some(present) = &present {
+        overtaken(present, install)?;
+    }
+    let label = spec_store::next_label(present.as_ref(), &install.name, &install.version, parent, nodes);
+    failed(spec_store::prepare(&paths, &label, &install.files))
+}
+
+/// This node has gone on since the version was made, or since it was found to be newer: it does not go back.
+fn overtaken(present: &spec_store::Label, install: &Install) -> Result<(), Refusal> {
+    let passed = |version: &String| present.before.contains(version);
+    if install.follows && install.parent.as_ref().is_none_or(passed) {
         return Err(Refusal::State(format!(
             "somebody installed another version of {} meanwhile ({:.12}); type: safectl module list, and install again if \
              yours is to replace it",
             install.name, present.version
         )));
     }
-    let label = spec_store::next_label(present.as_ref(), &install.name, &install.version, parent, nodes);
-    failed(spec_store::prepare(&paths, &label, &install.files))
+    if !install.follows && passed(&install.version) {
+        return Err(Refusal::State(format!(
+            "a newer version of {} was installed meanwhile ({:.12})",
+            install.name, present.version
+        )));
+    }
+    Ok(())
 }
 
 /// Whether the module can take the version while it runs.
@@ -174,5 +186,36 @@ async fn run(work: impl FnOnce() -> Result<(), Refusal> + Send + 'static) -> Res
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Refusal::Failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safe_proto::module::ModuleFiles;
+
+    use super::*;
+
+    #[test]
+    fn a_node_does_not_go_back_to_a_version_that_it_fetched_while_a_newer_one_was_installed() {
+        let text = |text: &str| text.to_owned();
+        let present = spec_store::Label {
+            name: text("db"),
+            version: text("v2"),
+            before: vec![text("v1"), text("v0")],
+            nodes: Vec::new(),
+        };
+        let install = |version: &str, parent: &str, follows| Install {
+            name: text("db"),
+            files: ModuleFiles::default(),
+            parent: Some(text(parent)),
+            version: text(version),
+            follows,
+        };
+        let refused = |install: Install| overtaken(&present, &install).is_err();
+        assert!(refused(install("v1", "v0", false)), "fetched, and overtaken by v2");
+        assert!(!refused(install("v3", "v2", false)), "newer");
+        assert!(!refused(install("other", "v1", false)), "of two heads the one that counts");
+        assert!(!refused(install("v3", "v2", true)));
+        assert!(refused(install("other", "v1", true)), "of two people the later one");
     }
 }

@@ -183,11 +183,12 @@ impl CatchUp {
         if own.version == head.version {
             return false;
         }
-        if head.before.contains(&own.version) {
-            return true;
-        }
-        if spec_store::before(&self.context.paths, &own.name).contains(&head.version) {
-            return false;
+        let known = spec_store::before(&self.context.paths, &own.name).contains(&head.version);
+        match (head.before.contains(&own.version), known) {
+            (true, false) => return true,
+            (false, true) => return false,
+            // Two heads; or each follows the other, which must not go on for ever either.
+            (false, false) | (true, true) => {}
         }
         match (serves(&self.context, &own.name), head.serving) {
             (false, true) => true,
