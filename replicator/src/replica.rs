@@ -247,6 +247,7 @@ impl Replica {
         if let Some(lineage) = self.state.wrote_alone() {
             self.reports.send(Report::WroteAlone(crate::control::lineage(lineage)));
         }
+        self.reports.catch_up();
         Ok(())
     }
 
