@@ -15,6 +15,7 @@ impl Failover {
             || self.settling.is_some()
             || self.leaving.is_some()
             || self.hard.offered
+            || self.keeps_suspended_right()
             || self.mode == Mode::Candidate
             || (self.mode == Mode::Primary && !self.is_paired());
         let told = self.mode != Mode::Waiting
@@ -24,6 +25,11 @@ impl Failover {
         let joins = self.session.as_ref().is_some_and(|session| !session.up);
         let durable = self.written.is_empty() && !self.broken && !self.resume_alone;
         self.started && durable && process && told && !(asked || moves || joins)
+    }
+
+    /// The right to promote outlives a broken stream, but not this core: it is granted in a session only.
+    fn keeps_suspended_right(&self) -> bool {
+        self.mode == Mode::Second && self.session.is_none() && self.rights.promote
     }
 
     fn is_paired(&self) -> bool {
