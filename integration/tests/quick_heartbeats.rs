@@ -1,0 +1,72 @@
+//! Heartbeats every 50 ms and a timeout of 250 ms: who lives is not declared lost, however busy the machine is, and who dies is
+//! replaced.
+
+use std::time::Duration;
+
+use safe_integration::cluster::SOON;
+use safe_integration::error::{Context as _, Result};
+use safe_integration::eventually::{eventually_true, throughout};
+use safe_integration::ledger::protected::{ADDRESS, MODULE, module};
+use safe_integration::node::Node;
+use safe_integration::program::Running;
+use safe_integration::{Service, State};
+
+const QUICK: &str = "[heartbeat]\ninterval = \"50ms\"\ntimeout = \"250ms\"";
+
+/// Processes that never rest, for each processor.
+const BUSY: usize = 2;
+
+fn quick(name: &str) -> Result<Service> {
+    Service::start_with(name, module()?.section(QUICK))
+}
+
+/// Lines of the record of decisions that say such a thing.
+fn said(node: &Node, what: &[&str]) -> Result<Vec<String>> {
+    let events = node.safectl("events -n 1000 -o json")?;
+    let lines = events.split('{').filter(|line| what.iter().any(|what| line.contains(what)));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+#[test]
+fn a_dead_primary_is_replaced() -> Result<()> {
+    let s = quick("quick")?;
+    let moment = s.node(0).kill_host()?;
+    s.wait(s.node(1), State::Alone)?;
+    s.served_after(moment)?;
+    assert!(s.node(1).safectl(&format!("explain {MODULE}")).is_ok());
+    eventually_true(SOON, "it says why", || {
+        said(s.node(1), &["n1 is lost: this node takes over"]).is_ok_and(|lines| lines.len() == 1)
+    })?;
+    s.node(0).restart_host()?;
+    s.wait_pair(s.node(1))?;
+    s.finish()
+}
+
+/// `SAFED_MINUTES=10` is the bar.
+#[test]
+#[ignore = "long: make proof"]
+fn nobody_is_lost_on_a_busy_machine() -> Result<()> {
+    let minutes: u64 = std::env::var("SAFED_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let s = quick("quick-busy")?;
+    let application = s.application(s.node(0))?;
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let busy: Vec<Running> = (0..processors * BUSY)
+        .map(|index| {
+            let node = s.node(index % 2);
+            node.program("sh")?.args(["-c", "while :; do :; done"]).spawn(&node.log("busy"))
+        })
+        .collect::<Result<_>>()
+        .context(|| "what keeps the machine busy".to_owned())?;
+    throughout(Duration::from_secs(60 * minutes), "n1 serves, n2 does not", || {
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(s.node(0).has_address(ADDRESS) && !s.node(1).has_address(ADDRESS))
+    })?;
+    drop(busy);
+    for node in s.cluster.nodes() {
+        let lost = said(node, &["is lost: this node takes over", "fences itself"])?;
+        assert!(lost.is_empty(), "{}: {lost:?}", node.name);
+    }
+    s.wait_pair(s.node(0))?;
+    assert_eq!(s.application(s.node(0))?, application, "the application was not disturbed");
+    s.finish()
+}
