@@ -24,7 +24,6 @@ use crate::peer::convert::view_to_wire;
 mod beat;
 mod judge;
 mod link;
-mod linux;
 mod packet;
 mod sockets;
 mod strangers;

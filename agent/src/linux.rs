@@ -1,5 +1,7 @@
 //! System calls that no safe wrapper offers.
 
+pub mod precedence;
+
 use std::io;
 use std::os::fd::OwnedFd;
 

@@ -8,9 +8,12 @@ use clap::Parser;
 use safed::children::Children;
 use safed::config::Config;
 use safed::events::Events;
+use safed::linux::precedence;
 use safed::node::{Context, NodeHandle, Owner, Startup};
 use safed::paths::Paths;
 use safed::{cluster, log, logging, preflight, rpc, shutdown};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Keeps applications running on this node and its partners. Commands are given with safectl.
@@ -71,7 +74,7 @@ async fn run(paths: Paths, config: Config) -> Result<(), Startup> {
     let cluster = cluster::start(&context)?;
     let network = Arc::clone(&cluster);
     let owner = Owner::new(context.clone(), network, children, inbox, statuses)?;
-    let owner = tokio::spawn(owner.run());
+    let owner = start_owner(owner)?;
     let served = rpc::serve(&context, cluster)?;
     context.events.record("", false, concat!("safed ", env!("CARGO_PKG_VERSION"), " runs"));
     let outcome = tokio::select! {
@@ -79,11 +82,28 @@ async fn run(paths: Paths, config: Config) -> Result<(), Startup> {
         () = served => give_up(&end, "the API ended"),
         done = owner => match done {
             Ok(()) => give_up(&end, "the owner loop ended"),
-            Err(error) => give_up(&end, &format!("the owner loop failed: {error}")),
+            Err(_) => give_up(&end, "the owner loop failed"),
         },
     };
     end.cancel();
     outcome
+}
+
+/// The loop that decides has a thread of its own, which is served before everything ordinary. Answers when it has ended; an
+/// error: it panicked.
+fn start_owner(owner: Owner) -> Result<oneshot::Receiver<()>, Startup> {
+    let (ended, end) = oneshot::channel();
+    let runtime = Handle::current();
+    let run = move || {
+        if let Err(error) = precedence::real_time() {
+            tracing::warn!("safed decides without real-time priority ({error}): give it CAP_SYS_NICE");
+        }
+        owner.run(&runtime);
+        let _gone = ended.send(());
+    };
+    let thread = std::thread::Builder::new().name("owner".to_owned()).spawn(run);
+    thread.map_err(|error| Startup(format!("cannot start a thread: {error}")))?;
+    Ok(end)
 }
 
 /// A daemon that lost a part is ended as a whole: modules go on under their replicators, and the service manager

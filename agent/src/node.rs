@@ -12,6 +12,7 @@ mod owner;
 mod report;
 mod runtime;
 mod slot;
+mod wait;
 
 pub use context::{Context, Startup};
 pub use handle::{Inspection, Install, ModuleName, NodeEvent, NodeHandle, Refusal, Reply, Statuses};

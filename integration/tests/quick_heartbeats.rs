@@ -42,6 +42,39 @@ fn a_dead_primary_is_replaced() -> Result<()> {
     s.finish()
 }
 
+/// How the kernel ranks each thread of a process: by its name, its priority in real time and its niceness.
+fn ranks(process: u32) -> Result<Vec<(String, i32, i32)>> {
+    let mut all = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        let (name, rest) = stat.rsplit_once(") ").context(|| stat.clone())?;
+        let name = name.split_once('(').map_or(name, |(_, name)| name).to_owned();
+        // Fields 40 and 19 of proc_pid_stat(5); the first one behind the name is the third.
+        let field = |number: usize| rest.split(' ').nth(number - 3).and_then(|field| field.parse().ok());
+        let (real_time, nice) = field(40).zip(field(19)).context(|| stat.clone())?;
+        all.push((name, real_time, nice));
+    }
+    Ok(all)
+}
+
+#[test]
+fn what_decides_goes_first_and_the_application_does_not() -> Result<()> {
+    let s = Service::start("goes-first")?;
+    let agent = s.node(0).running("safed")?;
+    let threads = ranks(*agent.first().context(|| "no safed".to_owned())?)?;
+    let real_time: Vec<_> =
+        threads.iter().filter(|(_, real_time, _)| *real_time > 0).map(|(name, ..)| name).collect();
+    assert_eq!(real_time.len(), 2, "{threads:?}");
+    assert!(real_time.iter().any(|name| *name == "owner"), "{threads:?}");
+    let programs = s.node(0).running("ledger")?.into_iter().chain(s.node(0).running("safe-replicator")?);
+    for process in programs {
+        for (name, real_time, nice) in ranks(process)? {
+            assert_eq!((real_time, nice), (0, 0), "the thread {name} of the process {process}");
+        }
+    }
+    s.finish()
+}
+
 /// `SAFED_MINUTES=10` is the bar.
 #[test]
 #[ignore = "long: make proof"]

@@ -14,8 +14,9 @@ use safe_proto::peer as wire;
 
 use super::judge::Judge;
 use super::link::{Link, Verdict};
-use super::{ClusterPlan, IDLE_TIMEOUT, PeerReport, Shared, linux, packet};
+use super::{ClusterPlan, IDLE_TIMEOUT, PeerReport, Shared, packet};
 use crate::clock;
+use crate::linux::precedence;
 use crate::node::NodeEvent;
 use crate::peer::convert::view_from_wire;
 
@@ -80,11 +81,21 @@ pub(super) struct Beater<'a> {
     awake: Time,
 }
 
+/// Nothing else depends on what is refused.
+fn make_punctual(shared: &Shared) {
+    if let Err(error) = precedence::real_time() {
+        shared.audit.warn(&format!(
+            "heartbeats run without real-time priority ({error}): give safed CAP_SYS_NICE or raise its RLIMIT_RTPRIO"
+        ));
+    }
+    if let Err(why) = precedence::lock_memory() {
+        shared.audit.warn(&format!("safed runs without locked memory ({why}): give it CAP_IPC_LOCK"));
+    }
+}
+
 /// The thread's body.
 pub(super) fn run(shared: &Shared) {
-    for refused in linux::make_punctual() {
-        shared.audit.warn(&refused);
-    }
+    make_punctual(shared);
     let mut beater = Beater {
         shared,
         generation: 0,

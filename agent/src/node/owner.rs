@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use safe_failover::Event;
 use safe_failover::event::Command;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::install::{self, Installer};
 use super::load::{Ground, Loaded, load};
 use super::runtime::Runtime;
 use super::slot::Slot;
-use super::{Context, Membership, ModuleName, Network, NodeEvent, Refusal, Reply, Report, Statuses, boot};
+use super::{
+    Context, Membership, ModuleName, Network, NodeEvent, Refusal, Reply, Report, Statuses, boot, wait,
+};
 use crate::address::Netlink;
 use crate::arbiter::Witnesses;
 use crate::children::Children;
@@ -104,11 +107,13 @@ impl Owner {
         })
     }
 
-    /// Runs until the daemon ends. Modules go on under their replicators.
-    pub async fn run(mut self) {
+    /// Runs on the calling thread until the daemon ends; what is slow is done by the runtime. Modules go on under their
+    /// replicators.
+    pub fn run(mut self, runtime: &Handle) {
+        let _entered = runtime.enter();
         self.membership.mark_changed();
         loop {
-            match self.select().await {
+            match self.next() {
                 Step::Outside(event) => self.outside(event),
                 Step::Report(report) => self.report(report),
                 Step::End(end) => self.ended(end),
@@ -119,21 +124,23 @@ impl Owner {
         }
     }
 
-    async fn select(&mut self) -> Step {
+    fn next(&mut self) -> Step {
         let timeout = self.slots.values().filter_map(Slot::timeout).min();
-        let timer = async {
-            match timeout {
-                Some(at) => tokio::time::sleep(at.since(clock::now())).await,
-                None => std::future::pending().await,
-            }
-        };
+        let rest = timeout.map(|at| at.since(clock::now()));
+        // Whatever else there is: who has a deadline is never kept from it.
+        if rest == Some(Duration::ZERO) {
+            return Step::Tick;
+        }
+        wait::within(rest, self.select()).unwrap_or(Step::Tick)
+    }
+
+    async fn select(&mut self) -> Step {
         tokio::select! {
             () = self.ground.context.shutdown.cancelled() => Step::Shutdown,
             Some(event) = self.inbox.recv() => Step::Outside(event),
             Some(report) = self.reports.recv() => Step::Report(report),
             Some(end) = self.ends.recv() => Step::End(end),
             Ok(()) = self.membership.changed() => Step::Membership,
-            () = timer => Step::Tick,
         }
     }
 

@@ -17,6 +17,9 @@ use crate::{interrupt, place, prerequisites, report};
 /// A state is reached within this time: no accelerator, and other work on this machine.
 pub const SOON: Duration = Duration::from_secs(240);
 
+/// A first start may make what a database consists of, on an emulated processor.
+const FIRST: Duration = Duration::from_secs(1200);
+
 /// Two machines, the networks between them, and a directory with all they have.
 #[derive(Debug)]
 pub struct Pair {
@@ -111,6 +114,7 @@ impl Pair {
     pub fn start_module(&self, module: &Module) -> Result<()> {
         self.install_module(module)?;
         self.machine(0).safectl(&format!("--no-wait start {}", module.name()))?;
+        self.wait_state_within(FIRST, module.name(), self.machine(0), State::Prim)?;
         self.wait_pair(module.name(), self.machine(0))
     }
 
@@ -123,8 +127,18 @@ impl Pair {
 
     /// Waits until the node is in this state and ready, by its own words.
     pub fn wait_state(&self, module: &str, machine: &Machine, state: State) -> Result<Status> {
+        self.wait_state_within(SOON, module, machine, state)
+    }
+
+    fn wait_state_within(
+        &self,
+        limit: Duration,
+        module: &str,
+        machine: &Machine,
+        state: State,
+    ) -> Result<Status> {
         let what = format!("{module} on {}: {} ready", machine.name, state.name());
-        eventually(SOON, &what, || {
+        eventually(limit, &what, || {
             let status = machine.status(module)?;
             let there = status.state == state && status.phase == Some(Phase::Ready);
             if there { Ok(Some(status)) } else { Err(Error::new(status.line())) }

@@ -13,7 +13,7 @@ const MODULE: &str = "files";
 const DIRECTORY: &str = "/srv/data/files";
 
 /// Longer than `start_wait`, after which a node that may goes on alone.
-const LONGER_THAN_START_WAIT: Duration = Duration::from_secs(20);
+const LONGER_THAN_START_WAIT: Duration = Duration::from_secs(55);
 
 /// Durable operations of the load between two events.
 const SOME: usize = 150;

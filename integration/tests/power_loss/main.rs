@@ -13,9 +13,9 @@ use safe_integration::vm::{Machine, Pair};
 use database::Database;
 use files::Campaign;
 
-/// Machines on emulated processors, which the host serves when it has time.
-const PATIENT: &str =
-    "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"10s\"\n\n[replication]\nstall_timeout = \"8s\"";
+/// Machines on emulated processors, which the host serves when it has time: what starts takes long to answer, too.
+const PATIENT: &str = "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"10s\"\nstart_wait = \"45s\"\n\n\
+                       [replication]\nstall_timeout = \"8s\"";
 
 /// The tables are wanted; the runner may have closed its end.
 fn print(text: &str) {

@@ -1,4 +1,6 @@
-//! What makes the heartbeat thread punctual: real-time priority and locked memory, where the system permits.
+//! What must be in time is served before what keeps the machine busy, where the system permits.
+
+use std::io;
 
 use rustix::mm::MlockAllFlags;
 
@@ -6,22 +8,12 @@ use rustix::mm::MlockAllFlags;
 const PRIORITY: libc::c_int = 10;
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
-/// Makes the calling thread a real-time one and locks the memory of the process. Answers what was refused, in words
-/// for people; nothing else depends on it.
-pub(super) fn make_punctual() -> Vec<String> {
-    let mut refused = Vec::new();
-    if let Err(error) = real_time() {
-        refused.push(format!(
-            "heartbeats run without real-time priority ({error}): give safed CAP_SYS_NICE or raise its RLIMIT_RTPRIO"
-        ));
-    }
-    if let Err(why) = lock_memory() {
-        refused.push(format!("safed runs without locked memory ({why}): give it CAP_IPC_LOCK"));
-    }
-    refused
-}
-
-fn real_time() -> std::io::Result<()> {
+/// The calling thread is served before everything that is not in real time. Its children, and the threads it starts, are
+/// ordinary ones.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_NICE` or an `RLIMIT_RTPRIO`.
+pub fn real_time() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: PRIORITY };
     #[expect(unsafe_code, reason = "no safe wrapper sets a scheduling policy")]
     // SAFETY: 0 names the calling thread and the pointer is to a live value of the right type. Children do not
@@ -29,11 +21,14 @@ fn real_time() -> std::io::Result<()> {
     let outcome = unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter)
     };
-    if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Only with the capability in the first user namespace: elsewhere a limit would make later allocations fail.
-fn lock_memory() -> Result<(), String> {
+/// The memory of this process stays where it is. Only with the capability in the first user namespace: elsewhere a limit would make later allocations fail.
+///
+/// # Errors
+/// Why it was refused.
+pub fn lock_memory() -> Result<(), String> {
     if !may_lock() {
         return Err("not permitted".to_owned());
     }
