@@ -270,7 +270,7 @@ impl Failover {
         }
         let hopeless = match settling.cause {
             Cause::Rules => match self.arbiter_kind() {
-                ArbiterKind::Lock => self.arbiter.foreign && !self.peer_fenced(),
+                ArbiterKind::Lock => (self.arbiter.foreign || self.hard.disputed) && !self.peer_fenced(),
                 ArbiterKind::None | ArbiterKind::Reachability => {
                     (!self.rights.alone || self.isolation_waits().is_some()) && !self.peer_fenced()
                 }

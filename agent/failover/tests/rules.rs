@@ -636,3 +636,38 @@ fn a_secondary_bears_what_the_primary_counts_on() {
     bench.replicator(ReplicatorEvent::SessionEnded(session));
     assert_eq!(bench.view().mode, Mode::Candidate);
 }
+
+/// Nodes that share no lock arbiter could each get a record: neither asks for one, nor goes on by silence, nor meets, until they
+/// share one.
+#[test]
+fn who_shares_no_lock_arbiter_with_the_other_node_goes_on_by_no_record() {
+    for host in [0, 1] {
+        let mut bench = Bench::pair(host);
+        let (own, locks) = (bench.view().incarnation, bench.view().locks);
+        assert_eq!(locks.len(), 1);
+        bench.hear(|peer| (peer.heard, peer.locks) = (0, vec![77]));
+        assert!(
+            !bench.core.explain().iter().any(|line| line.answer.contains("another lock arbiter")),
+            "old news"
+        );
+        let actions = bench.hear(|peer| (peer.heard, peer.locks) = (own, vec![77, 78]));
+        assert!(persisted(&actions).iter().all(|hard| hard.disputed) && !persisted(&actions).is_empty());
+        assert!(bench.core.explain().iter().any(|line| line.answer.contains("another lock arbiter")));
+
+        let session = bench.session();
+        let mut actions = bench.silence(LONG * 2);
+        actions.extend(bench.replicator(ReplicatorEvent::SessionEnded(session)));
+        actions.extend(bench.silence(LONG * 2));
+        assert!(
+            !actions
+                .iter()
+                .any(|action| matches!(action, Action::ArbiterRead(_) | Action::ArbiterSwap { .. }))
+        );
+        assert!(persisted(&actions).iter().all(|hard| !hard.lineage.settled));
+        assert!(!matches!(bench.view().mode, Mode::Alone | Mode::Candidate), "{:?}", bench.view().mode);
+
+        let own = bench.view().incarnation;
+        let actions = bench.hear(|peer| (peer.heard, peer.locks) = (own, vec![77, locks[0]]));
+        assert!(persisted(&actions).iter().any(|hard| !hard.disputed), "one in common is enough");
+    }
+}
