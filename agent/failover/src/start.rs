@@ -89,7 +89,9 @@ impl Failover {
         // What is settled on disk counts, whatever the replicator was told last: in the middle of pairing it is told to
         // hold to the session, although much may have been acknowledged alone.
         let alone = lineage.base.is_some() && lineage.settled;
-        if fenced || !self.wanted() || (!mounted && session.is_none()) || copy != Copy::Known {
+        // The agent that recorded it so died before it could fence.
+        let bad = mounted && (!self.hard.consistent || self.hard.outdated);
+        if bad || fenced || !self.wanted() || (!mounted && session.is_none()) || copy != Copy::Known {
             self.last_session = session.map(|(id, _)| id);
             self.give_up_adopted(session.is_some());
             return;
