@@ -14,34 +14,32 @@ mod text;
 
 use source::Source;
 
-/// Fails with all findings at once, one a line.
-fn none(findings: Vec<String>) {
-    assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
-}
+/// What is wrong with one source.
+type Rule = fn(&Source) -> Vec<String>;
 
-fn every(rule: impl Fn(&Source) -> Vec<String>) {
-    none(source::all().iter().flat_map(rule).collect());
-}
+const OF_EACH_SOURCE: [(&str, Rule); 5] = [
+    ("files and functions keep their budgets", budget::check),
+    ("pure crates stay pure", purity::check),
+    ("system calls stay in files named for them", system_calls::check),
+    ("names of files say what is in them", text::check_name),
+    ("nothing is left for later", text::check_words),
+];
 
+/// All are read once: the rules of one test are those that read them.
 #[test]
-fn files_and_functions_keep_their_budgets() {
+fn the_sources_keep_their_rules() {
     let sources = source::all();
     for line in budget::to_review(&sources) {
         use std::io::Write as _;
         writeln!(std::io::stderr(), "{line}").unwrap();
     }
-    none(sources.iter().flat_map(budget::check).collect());
-}
-
-#[test]
-fn pure_crates_stay_pure() {
-    every(purity::check);
-    none(manifest::check_pure());
-}
-
-#[test]
-fn system_calls_stay_in_files_named_for_them() {
-    every(system_calls::check);
+    let each = |rule: Rule| sources.iter().flat_map(rule).collect();
+    let mut found: Vec<(&str, Vec<String>)> =
+        OF_EACH_SOURCE.into_iter().map(|(what, rule)| (what, each(rule))).collect();
+    found.push(("no file is forgotten", module_tree::check(&sources)));
+    found.push(("every promise of the mirrored directory has a test", semantics::check(&sources)));
+    let findings = found.into_iter().filter(|(_, findings)| !findings.is_empty());
+    none(findings.map(|(what, findings)| format!("{what}:\n{}", findings.join("\n"))).collect());
 }
 
 #[test]
@@ -50,18 +48,8 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 }
 
 #[test]
-fn no_file_is_forgotten() {
-    none(module_tree::check(&source::all()));
-}
-
-#[test]
-fn names_of_files_say_what_is_in_them() {
-    every(text::check_name);
-}
-
-#[test]
-fn nothing_is_left_for_later() {
-    every(text::check_words);
+fn pure_crates_depend_on_pure_ones() {
+    none(manifest::check_pure());
 }
 
 #[test]
@@ -69,7 +57,7 @@ fn no_path_of_a_machine_is_in_a_file() {
     none(text::check_paths());
 }
 
-#[test]
-fn every_promise_of_the_mirrored_directory_has_a_test() {
-    none(semantics::check(&source::all()));
+/// Fails with all findings at once, one a line.
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
 }

@@ -203,3 +203,25 @@ fn records_that_begin_when_something_was_lost_are_not_everything_until_the_copie
     epochs.set_complete(true).expect("written");
     assert!(recall(place.path(), 9).is_some());
 }
+
+/// What each change pays for being recorded before it is made.
+#[test]
+#[ignore = "a measurement, not a check"]
+#[expect(clippy::print_stdout, reason = "the figures are the result")]
+fn cost_of_a_record() {
+    const MANY: u32 = 100_000;
+    const FEW: u32 = 500;
+    let place = tempfile::tempdir().expect("a directory");
+    let epochs = open(place.path());
+    let each = |what: &str, count: u32, change: &dyn Fn(u32) -> Change| {
+        let begun = Boottime::now();
+        (0..count).for_each(|number| drop(enter(&epochs, &[change(number)])));
+        println!("{what}: {:?}", begun.elapsed() / count);
+    };
+    each("the first change of a file in an epoch, durable before it is made", FEW, &|number| data(number, 0));
+    each("a change of a place that is recorded", MANY, &|_| data(1, 0));
+    each("another place of a file that is recorded", MANY, &|number| data(1, u64::from(number) * 8192));
+    each("a random place of a file that is recorded throughout", MANY, &|number| {
+        data(1, u64::from(number.wrapping_mul(2_654_435_761) % MANY) * 8192)
+    });
+}
