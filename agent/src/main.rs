@@ -8,7 +8,7 @@ use clap::Parser;
 use safed::children::Children;
 use safed::config::Config;
 use safed::events::Events;
-use safed::linux::precedence;
+use safed::linux::precedence::{self, Priority};
 use safed::node::{Context, NodeHandle, Owner, Startup};
 use safed::paths::Paths;
 use safed::{cluster, log, logging, preflight, rpc, shutdown};
@@ -50,7 +50,7 @@ fn start(arguments: &Arguments) -> Result<(), Startup> {
     let config = Config::load(&paths)?;
     preflight::check()?;
     let _lock = preflight::lock(&paths)?;
-    logging::start(&config.log)?;
+    let log = logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
@@ -59,6 +59,7 @@ fn start(arguments: &Arguments) -> Result<(), Startup> {
     let ended = runtime.block_on(run(paths, config));
     // What still waits for a disk must not hold up the end.
     runtime.shutdown_background();
+    log.flush();
     ended
 }
 
@@ -95,7 +96,7 @@ fn start_owner(owner: Owner) -> Result<oneshot::Receiver<()>, Startup> {
     let (ended, end) = oneshot::channel();
     let runtime = Handle::current();
     let run = move || {
-        if let Err(error) = precedence::real_time() {
+        if let Err(error) = precedence::real_time(Priority::Decision) {
             tracing::warn!("safed decides without real-time priority ({error}): give it CAP_SYS_NICE");
         }
         owner.run(&runtime);

@@ -460,6 +460,10 @@ impl Failover {
             ArbiterEvent::Unreachable if of_this => {
                 self.arbiter.silent.retain(|silent| silent != lock);
                 self.arbiter.silent.push(lock.clone());
+                // Until it answers, a person may have the other node take the records that this one had.
+                if !self.settling.is_some_and(|settling| settling.cause == Cause::Forced) {
+                    self.arbiter.held.clear();
+                }
             }
             ArbiterEvent::Value(_)
             | ArbiterEvent::Refused(_)

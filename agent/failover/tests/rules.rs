@@ -13,10 +13,11 @@
 use std::time::Duration;
 
 use safe_failover::action::{Action, ReplicatorCommand};
-use safe_failover::config::Side;
-use safe_failover::event::{Adopted, Event, Loss, ReplicatorEvent};
+use safe_failover::config::{ArbiterKind, Config, Side};
+use safe_failover::event::{Adopted, ArbiterEvent, Event, Loss, ReplicatorEvent};
 use safe_failover::hard::{Desired, HardState, Role};
 use safe_failover::lineage::{Lineage, LineageId};
+use safe_failover::lock::Lock;
 use safe_failover::view::{Copy, Demand, Entered, Fenced, Grant, Mode, Plan, SessionId, View};
 use safe_failover::world::{Chance, World};
 use safe_failover::{Failover, Time};
@@ -31,6 +32,11 @@ struct Bench {
 impl Bench {
     /// Node 0 is PRIM, node 1 is SECOND, in step; this is the given one.
     fn pair(host: usize) -> Self {
+        Self::with(host, |_| {}, |_| {})
+    }
+
+    /// As [`Bench::pair`]; then something happens to the world.
+    fn with(host: usize, edit: impl Fn(&mut Config), change: impl FnOnce(&mut World)) -> Self {
         let chance = Chance {
             local: Duration::from_millis(1),
             packet: Duration::from_millis(1),
@@ -40,10 +46,11 @@ impl Bench {
             mid_batch: 0,
             none: false,
         };
-        let mut world = World::new(1, 1, chance, |_| {});
+        let mut world = World::new(1, 1, chance, edit);
         world.boot(0, true);
         world.boot(1, true);
         world.run(Duration::from_secs(3)).unwrap();
+        change(&mut world);
         let now = world.now;
         let told = |host: usize| world.hosts[host].agent.as_ref().unwrap().told.clone().unwrap();
         let (mine, peer) = (told(host), told(1 - host));
@@ -670,4 +677,38 @@ fn who_shares_no_lock_arbiter_with_the_other_node_goes_on_by_no_record() {
         let actions = bench.hear(|peer| (peer.heard, peer.locks) = (own, vec![77, locks[0]]));
         assert!(persisted(&actions).iter().any(|hard| !hard.disputed), "one in common is enough");
     }
+}
+
+/// While the record of one lock arbiter cannot be had, that of the other one may be taken by whom a person ordered to serve:
+/// it is read again before both count.
+#[test]
+fn a_record_is_read_again_after_another_one_could_not_be_had() {
+    let lock = |config: &mut Config| config.arbiter = ArbiterKind::Lock;
+    let mut bench = Bench::with(0, lock, |world| {
+        world.install(0, Lock("another".to_owned()));
+        world.run(Duration::from_secs(1)).unwrap();
+    });
+    assert_eq!(bench.view().locks.len(), 2);
+    bench.lose_session();
+    let (mut asked, mut first) = (Vec::new(), None);
+    let mut actions = Vec::new();
+    for _ in 0..200 {
+        actions.extend(bench.tick(Duration::from_millis(10)));
+        while let Some(action) = actions.pop() {
+            let (lock, answer) = match action {
+                Action::ArbiterRead(lock) => {
+                    asked.push(lock.clone());
+                    let here = first.get_or_insert_with(|| lock.clone()) == &lock;
+                    let value = ArbiterEvent::Value(bench.view().lineage.base);
+                    (lock, if here { value } else { ArbiterEvent::Unreachable })
+                }
+                Action::ArbiterSwap { lock, new, .. } => (lock, ArbiterEvent::Swapped(new)),
+                _ => continue,
+            };
+            actions.extend(bench.give(Event::Arbiter(lock, answer)));
+        }
+    }
+    let first = first.unwrap();
+    assert!(asked.iter().filter(|lock| **lock != first).count() > 1, "{asked:?}");
+    assert!(asked.windows(2).all(|two| two.contains(&first)), "{asked:?}");
 }

@@ -16,7 +16,7 @@ use super::judge::Judge;
 use super::link::{Link, Verdict};
 use super::{ClusterPlan, IDLE_TIMEOUT, PeerReport, Shared, packet};
 use crate::clock;
-use crate::linux::precedence;
+use crate::linux::precedence::{self, Priority};
 use crate::node::NodeEvent;
 use crate::peer::convert::view_from_wire;
 
@@ -83,7 +83,7 @@ pub(super) struct Beater<'a> {
 
 /// Nothing else depends on what is refused.
 fn make_punctual(shared: &Shared) {
-    if let Err(error) = precedence::real_time() {
+    if let Err(error) = precedence::real_time(Priority::Heartbeat) {
         shared.audit.warn(&format!(
             "heartbeats run without real-time priority ({error}): give safed CAP_SYS_NICE or raise its RLIMIT_RTPRIO"
         ));

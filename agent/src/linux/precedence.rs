@@ -5,7 +5,15 @@ use std::io;
 use rustix::mm::MlockAllFlags;
 
 /// Above everything ordinary, below what the kernel itself and other cluster software use.
-const PRIORITY: libc::c_int = 10;
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub enum Priority {
+    /// What decides.
+    Decision = 9,
+    /// What tells the other node that this one lives: never behind a decision.
+    Heartbeat = 10,
+}
+
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// The calling thread is served before everything that is not in real time. Its children, and the threads it starts, are
@@ -13,8 +21,8 @@ const CAP_IPC_LOCK: u64 = 1 << 14;
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_NICE` or an `RLIMIT_RTPRIO`.
-pub fn real_time() -> io::Result<()> {
-    let parameter = libc::sched_param { sched_priority: PRIORITY };
+pub fn real_time(priority: Priority) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: priority as libc::c_int };
     #[expect(unsafe_code, reason = "no safe wrapper sets a scheduling policy")]
     // SAFETY: 0 names the calling thread and the pointer is to a live value of the right type. Children do not
     // inherit the policy (RESET_ON_FORK).

@@ -43,7 +43,12 @@ pub struct Owner {
     installer: Installer,
     slots: BTreeMap<ModuleName, Slot>,
     runtimes: u64,
+    /// The last step was a tick.
+    ticked: bool,
 }
+
+/// A thread in real time must not spin: a deadline that a tick did not move is looked at again after this time.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Slow work has ended.
 enum End {
@@ -104,6 +109,7 @@ impl Owner {
             installer: Installer::default(),
             slots: BTreeMap::new(),
             runtimes: 0,
+            ticked: false,
         })
     }
 
@@ -126,12 +132,15 @@ impl Owner {
 
     fn next(&mut self) -> Step {
         let timeout = self.slots.values().filter_map(Slot::timeout).min();
-        let rest = timeout.map(|at| at.since(clock::now()));
-        // Whatever else there is: who has a deadline is never kept from it.
-        if rest == Some(Duration::ZERO) {
-            return Step::Tick;
+        let mut rest = timeout.map(|at| at.since(clock::now()));
+        let ticked = std::mem::take(&mut self.ticked);
+        if rest == Some(Duration::ZERO) && ticked {
+            rest = Some(NAP);
         }
-        wait::within(rest, self.select()).unwrap_or(Step::Tick)
+        // Whatever else there is: who has a deadline is not kept from it for longer than one step takes.
+        let step = if rest == Some(Duration::ZERO) { None } else { wait::within(rest, self.select()) };
+        self.ticked = step.is_none();
+        step.unwrap_or(Step::Tick)
     }
 
     async fn select(&mut self) -> Step {
