@@ -244,7 +244,13 @@ impl Module {
 #[must_use]
 pub fn lock_of(spec: &ModuleSpec) -> Option<Lock> {
     let lock = spec.arbiter.iter().find(|arbiter| arbiter.kind.is_lock())?;
-    Some(Lock(format!("{} {}", lock.kind.as_str(), lock.target)))
+    Some(lock_named(lock.kind, &lock.target))
+}
+
+/// A lock arbiter as hard state names it.
+#[must_use]
+pub fn lock_named(kind: spec::ArbiterKind, target: &str) -> Lock {
+    Lock(format!("{} {target}", kind.as_str()))
 }
 
 fn directory(replicate: &spec::ReplicateSpec) -> replication::Directory {

@@ -198,6 +198,8 @@ fn another_witness_takes_the_place_of_the_one_in_force() -> Result<()> {
         node.safectl("explain files").is_ok_and(|explained| explained.contains("still ask") == both)
     };
     eventually_true(SOON, "it needs the records of both", || needs(c.node(1), true))?;
+    let kept = c.node(1).try_safectl(&format!("--yes witness remove {other}:9403"))?;
+    assert!(kept.code != 0 && kept.err.contains("may still decide by it"), "{kept:?}");
     c.node(1).kill_host()?;
     c.node(1).restart_host()?;
     c.wait_status("files", "n2", "one of both does not answer", |status| {

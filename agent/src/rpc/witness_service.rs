@@ -1,9 +1,10 @@
 //! WitnessAdminService: this safed as a witness, and the witnesses of its cluster.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use safe_proto::settings::WitnessSettings;
-use safe_proto::spec::ModuleSpec;
+use safe_proto::spec::{ArbiterKind, ModuleSpec};
 use safe_proto::witness::witness_admin_service_server::WitnessAdminService;
 use safe_proto::witness::{
     AddWitnessRequest, AddWitnessResponse, ExpelClusterRequest, ExpelClusterResponse, GetWitnessRequest,
@@ -14,7 +15,9 @@ use tonic::{Request, Response, Status};
 
 use super::node_service::caller;
 use super::validate;
+use crate::module::lock_named;
 use crate::spec_store;
+use crate::store::Store;
 
 /// The service.
 pub(super) struct Desk(pub(super) Arc<super::Desk>);
@@ -128,8 +131,20 @@ fn remove(desk: &super::Desk, target: &str) -> Result<(), Status> {
                 "module {module} names the witness {target}: install it without, and try again"
             )));
         }
+        if still_asked(&paths.module(&module).state(), target) {
+            return Err(Status::failed_precondition(format!(
+                "module {module} had the witness {target} before, and its other node may still decide by it: start that \
+                 node, wait until it has the present version (safectl module list), and try again"
+            )));
+        }
     }
     Ok(desk.cluster.remove_witness(target)?)
+}
+
+/// A module that does not know yet whether its other node has the present arbiter asks the former ones as well.
+fn still_asked(state: &Path, target: &str) -> bool {
+    let lock = lock_named(ArbiterKind::Witness, target);
+    Store::open(state).is_ok_and(|(_, hard)| hard.former_locks.contains(&lock))
 }
 
 fn known(witness: &WitnessSettings) -> KnownWitness {
