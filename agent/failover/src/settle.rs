@@ -63,6 +63,8 @@ pub(crate) struct Arbiter {
     asked: Asked,
     /// The record of this one is this lineage, which was this node's current.
     held: Vec<(Lock, LineageId)>,
+    /// The record of this one was this, and could be swapped.
+    read: Vec<(Lock, Option<LineageId>)>,
     /// A record is of a lineage that this copy does not follow.
     pub(crate) foreign: bool,
     /// These could not be asked.
@@ -91,7 +93,17 @@ impl Arbiter {
     fn hold(&mut self, lock: &Lock, lineage: LineageId) {
         self.held.retain(|(held, _)| held != lock);
         self.held.push((lock.clone(), lineage));
+        self.read.retain(|(read, _)| read != lock);
         self.foreign = false;
+    }
+
+    fn remember(&mut self, lock: &Lock, value: Option<LineageId>) {
+        self.read.retain(|(read, _)| read != lock);
+        self.read.push((lock.clone(), value));
+    }
+
+    fn value(&self, lock: &Lock) -> Option<Option<LineageId>> {
+        self.read.iter().find(|(read, _)| read == lock).map(|(_, value)| *value)
     }
 }
 
@@ -100,7 +112,11 @@ enum Asked {
     #[default]
     Nothing,
     Read(Lock),
-    Swap(Lock, LineageId),
+    Swap {
+        lock: Lock,
+        expect: Option<LineageId>,
+        new: LineageId,
+    },
     Reachable,
 }
 
@@ -382,10 +398,45 @@ impl Failover {
         let goal = self.goal()?;
         let mut lacking = self.locks();
         lacking.retain(|lock| !self.arbiter.holds(lock, goal));
-        let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
+        let forced = self.is_forced();
         let answers = lacking.iter().position(|lock| !self.arbiter.silent.contains(lock));
         let first = if forced { answers.unwrap_or(0) } else { 0 };
         (first < lacking.len()).then(|| lacking.swap_remove(first))
+    }
+
+    /// What is asked next. No record is taken before all are known to be had: a part of them would serve nobody, and keep the
+    /// other node from serving.
+    fn next_question(&self) -> Option<Asked> {
+        let next = self.next_lock()?;
+        let goal = self.goal()?;
+        if self.is_forced() {
+            return Some(Asked::Read(next));
+        }
+        let known = |lock: &Lock| self.arbiter.value(lock).filter(|value| self.may_swap(*value));
+        let unknown =
+            self.locks().into_iter().find(|lock| !self.arbiter.holds(lock, goal) && known(lock).is_none());
+        Some(match (unknown, known(&next)) {
+            (None, Some(expect)) => Asked::Swap { lock: next, expect, new: goal },
+            (unknown, _) => Asked::Read(unknown.unwrap_or(next)),
+        })
+    }
+
+    fn is_forced(&self) -> bool {
+        self.settling.is_some_and(|settling| settling.cause == Cause::Forced)
+    }
+
+    /// Rule (b): a record may be swapped only from an id that this copy follows. Who waits with a lineage that was never settled
+    /// may use the record only if it already is its own.
+    fn may_swap(&self, value: Option<LineageId>) -> bool {
+        let entitled = self.settling.is_some() || self.hard.lineage.settled;
+        entitled && (self.follows(value) || self.is_forced() || self.lacks(LeftOut::RecordMustBeFollowed))
+    }
+
+    fn follows(&self, value: Option<LineageId>) -> bool {
+        let lineage = &self.hard.lineage;
+        value.is_none_or(|id| {
+            lineage.current == Some(id) || lineage.base == Some(id) || lineage.history.contains(&id)
+        })
     }
 
     /// A person forced it, and the records that are not had are those of who does not answer.
@@ -420,8 +471,8 @@ impl Failover {
             return false;
         }
         let kind = self.arbiter_kind();
-        let lock = self.next_lock().filter(|_| kind == ArbiterKind::Lock);
-        if !self.wants_arbiter() || (kind == ArbiterKind::Lock && lock.is_none()) {
+        let question = self.next_question().filter(|_| kind == ArbiterKind::Lock);
+        if !self.wants_arbiter() || (kind == ArbiterKind::Lock && question.is_none()) {
             let cancel = self.timers.is_set(Timer::Arbiter);
             self.timers.cancel(Timer::Arbiter);
             return cancel;
@@ -429,14 +480,20 @@ impl Failover {
         // Between the question and the fence of a serving node lies less than a third of the timeout.
         let patience = if self.settling.is_some() { self.grace() / 15 } else { self.config.timeout };
         self.timers.set(Timer::Arbiter, self.now + patience);
-        if let Some(lock) = lock {
-            self.arbiter.asked = Asked::Read(lock.clone());
-            self.out.push(Action::ArbiterRead(lock));
-        } else {
-            self.arbiter.asked = Asked::Reachable;
-            self.out.push(Action::AskReachable);
-        }
+        self.ask(question.unwrap_or(Asked::Reachable));
         true
+    }
+
+    fn ask(&mut self, question: Asked) {
+        match &question {
+            Asked::Nothing => {}
+            Asked::Reachable => self.out.push(Action::AskReachable),
+            Asked::Read(lock) => self.out.push(Action::ArbiterRead(lock.clone())),
+            Asked::Swap { lock, expect, new } => {
+                self.out.push(Action::ArbiterSwap { lock: lock.clone(), expect: *expect, new: *new });
+            }
+        }
+        self.arbiter.asked = question;
     }
 
     pub(crate) fn apply_reachable(&mut self, reachable: bool) {
@@ -450,7 +507,7 @@ impl Failover {
         let asked = std::mem::take(&mut self.arbiter.asked);
         let (of_this, swaps) = match &asked {
             Asked::Read(of) => (of == lock, None),
-            Asked::Swap(of, new) => (of == lock, Some(*new)),
+            Asked::Swap { lock: of, new, .. } => (of == lock, Some(*new)),
             Asked::Nothing | Asked::Reachable => (false, None),
         };
         match answer {
@@ -461,8 +518,9 @@ impl Failover {
                 self.arbiter.silent.retain(|silent| silent != lock);
                 self.arbiter.silent.push(lock.clone());
                 // Until it answers, a person may have the other node take the records that this one had.
-                if !self.settling.is_some_and(|settling| settling.cause == Cause::Forced) {
+                if !self.is_forced() {
                     self.arbiter.held.clear();
+                    self.arbiter.read.clear();
                 }
             }
             ArbiterEvent::Value(_)
@@ -481,25 +539,25 @@ impl Failover {
         }
     }
 
-    /// Rule (b): the record may be swapped only from an id that this copy follows.
     fn use_record(&mut self, lock: &Lock, value: Option<LineageId>) {
         self.arbiter.silent.retain(|silent| silent != lock);
-        let lineage = &self.hard.lineage;
         let Some(current) = self.goal() else { return };
         if value == Some(current) {
             return self.have_record(lock, current);
         }
-        let forced = self.settling.is_some_and(|settling| settling.cause == Cause::Forced);
-        let follows = value.is_none_or(|id| {
-            lineage.current == Some(id) || lineage.base == Some(id) || lineage.history.contains(&id)
-        });
-        // Who waits with a lineage that was never settled may use the record only if it already is its own.
-        let entitled = self.settling.is_some() || self.hard.lineage.settled;
-        self.arbiter.foreign = !follows;
-        if entitled && (follows || forced || self.lacks(LeftOut::RecordMustBeFollowed)) {
-            self.arbiter.asked = Asked::Swap(lock.clone(), current);
+        self.arbiter.foreign = !self.follows(value);
+        if !self.may_swap(value) {
+            return;
+        }
+        self.arbiter.remember(lock, value);
+        let question = if self.is_forced() {
+            Some(Asked::Swap { lock: lock.clone(), expect: value, new: current })
+        } else {
+            self.next_question()
+        };
+        if let Some(question) = question {
             self.timers.set(Timer::Arbiter, self.now + self.grace() / 15);
-            self.out.push(Action::ArbiterSwap { lock: lock.clone(), expect: value, new: current });
+            self.ask(question);
         }
     }
 }

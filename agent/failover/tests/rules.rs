@@ -679,10 +679,9 @@ fn who_shares_no_lock_arbiter_with_the_other_node_goes_on_by_no_record() {
     }
 }
 
-/// While the record of one lock arbiter cannot be had, that of the other one may be taken by whom a person ordered to serve:
-/// it is read again before both count.
-#[test]
-fn a_record_is_read_again_after_another_one_could_not_be_had() {
+/// A primary that lost its session while its lock arbiter is exchanged: the first one asked always answers, the other one so many
+/// times. Which were read, and how many records were taken.
+fn asked_of_two(answers: usize) -> (Vec<Lock>, usize) {
     let lock = |config: &mut Config| config.arbiter = ArbiterKind::Lock;
     let mut bench = Bench::with(0, lock, |world| {
         world.install(0, Lock("another".to_owned()));
@@ -690,25 +689,51 @@ fn a_record_is_read_again_after_another_one_could_not_be_had() {
     });
     assert_eq!(bench.view().locks.len(), 2);
     bench.lose_session();
-    let (mut asked, mut first) = (Vec::new(), None);
+    let mut record = bench.view().lineage.current;
+    let (mut read, mut taken, mut left) = (Vec::<Lock>::new(), 0, answers);
     let mut actions = Vec::new();
     for _ in 0..200 {
         actions.extend(bench.tick(Duration::from_millis(10)));
         while let Some(action) = actions.pop() {
-            let (lock, answer) = match action {
+            let (lock, answer, new) = match action {
                 Action::ArbiterRead(lock) => {
-                    asked.push(lock.clone());
-                    let here = first.get_or_insert_with(|| lock.clone()) == &lock;
-                    let value = ArbiterEvent::Value(bench.view().lineage.base);
-                    (lock, if here { value } else { ArbiterEvent::Unreachable })
+                    read.push(lock.clone());
+                    (lock, ArbiterEvent::Value(record), record)
                 }
-                Action::ArbiterSwap { lock, new, .. } => (lock, ArbiterEvent::Swapped(new)),
+                Action::ArbiterSwap { lock, new, .. } => (lock, ArbiterEvent::Swapped(new), Some(new)),
                 _ => continue,
+            };
+            let answer = if lock == read[0] {
+                taken += usize::from(record != new);
+                record = new;
+                answer
+            } else if left > 0 {
+                left -= 1;
+                // It has no record yet.
+                if matches!(answer, ArbiterEvent::Value(_)) { ArbiterEvent::Value(None) } else { answer }
+            } else {
+                ArbiterEvent::Unreachable
             };
             actions.extend(bench.give(Event::Arbiter(lock, answer)));
         }
     }
-    let first = first.unwrap();
-    assert!(asked.iter().filter(|lock| **lock != first).count() > 1, "{asked:?}");
-    assert!(asked.windows(2).all(|two| two.contains(&first)), "{asked:?}");
+    (read, taken)
+}
+
+/// A part of the records would serve nobody, and keep the other node from serving.
+#[test]
+fn no_record_is_taken_while_another_one_cannot_be_had() {
+    let (read, taken) = asked_of_two(0);
+    assert!(read.iter().filter(|lock| **lock != read[0]).count() > 1, "{read:?}");
+    assert_eq!(taken, 0);
+}
+
+/// While the record of one lock arbiter cannot be had, that of the other one may be taken by whom a person ordered to serve:
+/// it is read again before both count.
+#[test]
+fn a_record_is_read_again_after_another_one_could_not_be_had() {
+    let (read, taken) = asked_of_two(1);
+    assert_eq!(taken, 1, "the other one answered once");
+    assert!(read.iter().filter(|lock| **lock != read[0]).count() > 2, "{read:?}");
+    assert!(read.windows(2).all(|two| two.contains(&read[0])), "{read:?}");
 }
