@@ -9,12 +9,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use safe_proto::module::ModuleEvent;
 use serde::{Deserialize, Serialize};
 
+use crate::aside::{Aside, Work};
 use crate::clock;
 use crate::node::Startup;
 use crate::paths::Paths;
@@ -24,6 +24,9 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 1024;
+
+/// Readers wait so long for what was recorded to be in the files.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest text of one line.
 const TEXT_LIMIT: usize = 4096;
@@ -40,16 +43,10 @@ struct Line {
     text: String,
 }
 
-enum Order {
-    Write(Line),
-    Flush(SyncSender<()>),
-}
-
 /// A way to the record; cheap to clone.
 #[derive(Clone)]
 pub struct Events {
-    orders: SyncSender<Order>,
-    lost: Arc<AtomicU64>,
+    lines: Aside<Line>,
     node: Arc<parking_lot::RwLock<String>>,
     paths: Paths,
 }
@@ -66,14 +63,10 @@ impl Events {
     /// # Errors
     /// No thread can be started.
     pub fn start(paths: &Paths) -> Result<Self, Startup> {
-        let (orders, inbox) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer { paths: paths.clone(), lost: Arc::clone(&lost) };
-        std::thread::Builder::new()
-            .name("events".to_owned())
-            .spawn(move || writer.run(&inbox))
+        let writer = Writer { paths: paths.clone(), open: BTreeMap::new() };
+        let lines = Aside::start("events", QUEUE, writer)
             .map_err(|error| Startup(format!("cannot start a thread: {error}")))?;
-        Ok(Self { orders, lost, node: Arc::default(), paths: paths.clone() })
+        Ok(Self { lines, node: Arc::default(), paths: paths.clone() })
     }
 
     /// The node's name, once it is known.
@@ -89,16 +82,8 @@ impl Events {
             tracing::info!(module, "{text}");
         }
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LIMIT).collect();
-        let line = Line {
-            at_ms: clock::unix_ms(),
-            node: self.node.read().clone(),
-            module: module.to_owned(),
-            alarm,
-            text,
-        };
-        if self.orders.try_send(Order::Write(line)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        let (node, module) = (self.node.read().clone(), module.to_owned());
+        self.lines.give(Line { at_ms: clock::unix_ms(), node, module, alarm, text });
     }
 
     /// Lines later than `since_ms`, oldest first, the newest `limit` of them. `module` empty: of all modules and of
@@ -115,13 +100,9 @@ impl Events {
         found.split_off(found.len().saturating_sub(limit))
     }
 
-    /// Waits until what was recorded is in the files.
+    /// Waits until what was recorded is in the files. A disk that hangs must not hang readers: they get what is there.
     fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        if self.orders.try_send(Order::Flush(done)).is_ok() {
-            // A disk that hangs must not hang readers: they get what is there.
-            let _timeout = wait.recv_timeout(std::time::Duration::from_secs(2));
-        }
+        self.lines.flush(PATIENCE);
     }
 
     fn files(&self, module: &str) -> Vec<PathBuf> {
@@ -155,41 +136,35 @@ fn read_into(file: &Path, since_ms: i64, found: &mut Vec<ModuleEvent>) {
 
 struct Writer {
     paths: Paths,
-    lost: Arc<AtomicU64>,
+    open: BTreeMap<String, File>,
+}
+
+impl Work for Writer {
+    type Item = Line;
+
+    fn take(&mut self, line: Line) {
+        self.write(&line);
+    }
+
+    fn missing(&mut self, count: u64) {
+        self.write(&Line {
+            at_ms: clock::unix_ms(),
+            node: String::new(),
+            module: String::new(),
+            alarm: true,
+            text: format!("{count} lines of this record were lost: the disk was too slow"),
+        });
+    }
 }
 
 impl Writer {
-    fn run(&self, inbox: &Receiver<Order>) {
-        let mut open = BTreeMap::new();
-        while let Ok(order) = inbox.recv() {
-            match order {
-                Order::Write(line) => self.write(&mut open, &line),
-                Order::Flush(done) => {
-                    let _gone = done.try_send(());
-                }
-            }
-            let lost = self.lost.swap(0, Ordering::Relaxed);
-            if lost > 0 {
-                let text = format!("{lost} lines of this record were lost: the disk was too slow");
-                let line = Line {
-                    at_ms: clock::unix_ms(),
-                    node: String::new(),
-                    module: String::new(),
-                    alarm: true,
-                    text,
-                };
-                self.write(&mut open, &line);
-            }
-        }
-    }
-
-    fn write(&self, open: &mut BTreeMap<String, File>, line: &Line) {
+    fn write(&mut self, line: &Line) {
         let path = match line.module.as_str() {
             "" => self.paths.events(),
             module => self.paths.module(module).events(),
         };
-        if let Err(error) = append(open, &path, line) {
-            open.remove(&line.module);
+        if let Err(error) = append(&mut self.open, &path, line) {
+            self.open.remove(&line.module);
             tracing::warn!(%error, file = %path.display(), "cannot write the record of events");
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod arbiter;
+pub mod aside;
 pub mod audit;
 pub mod boot_units;
 pub mod children;

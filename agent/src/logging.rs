@@ -3,14 +3,12 @@
 //! A thread of its own writes it: who collects may stand still, as it does when its disk hangs, and nobody else must.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::aside::{Aside, Work};
 use crate::node::Startup;
 
 /// Lines that may wait for who collects them; what does not fit is counted and said.
@@ -19,17 +17,9 @@ const QUEUE: usize = 4096;
 /// Longest wait for what is still to be written when the daemon ends.
 const LAST: Duration = Duration::from_secs(1);
 
-enum Order {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
 /// A way to the log; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Log {
-    orders: SyncSender<Order>,
-    lost: Arc<AtomicU64>,
-}
+pub struct Log(Aside<Vec<u8>>);
 
 /// Begins logging.
 ///
@@ -53,31 +43,20 @@ pub fn start(filter: &str) -> Result<Log, Startup> {
 
 impl Log {
     fn new(out: impl Write + Send + 'static) -> Result<Self, Startup> {
-        let (orders, inbox) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&lost);
-        std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || write(out, &inbox, &counted))
-            .map_err(|error| Startup(format!("cannot start a thread: {error}")))?;
-        Ok(Self { orders, lost })
+        let log = Aside::start("log", QUEUE, Out(out));
+        log.map(Self).map_err(|error| Startup(format!("cannot start a thread: {error}")))
     }
 
     /// Waits for a moment until what was logged is written.
     pub fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        if self.orders.try_send(Order::Flush(done)).is_ok() {
-            let _timeout = wait.recv_timeout(LAST);
-        }
+        self.0.flush(LAST);
     }
 }
 
 impl Write for Log {
     /// Takes a line. Never waits, never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.orders.try_send(Order::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.give(line.to_vec());
         Ok(line.len())
     }
 
@@ -94,30 +73,26 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// The thread. That a line cannot be written cannot be told anywhere.
-fn write(mut out: impl Write, inbox: &Receiver<Order>, lost: &AtomicU64) {
-    while let Ok(order) = inbox.recv() {
-        match order {
-            Order::Line(line) => {
-                let lost = lost.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let _failed = writeln!(
-                        out,
-                        "{lost} lines of the log are missing here: they were not taken in time"
-                    );
-                }
-                let _failed = out.write_all(&line);
-            }
-            Order::Flush(done) => {
-                let _failed = out.flush();
-                let _gone = done.try_send(());
-            }
-        }
+/// That a line cannot be written cannot be told anywhere.
+struct Out<W>(W);
+
+impl<W: Write + Send + 'static> Work for Out<W> {
+    type Item = Vec<u8>;
+
+    fn take(&mut self, line: Vec<u8>) {
+        let _failed = self.0.write_all(&line);
+    }
+
+    fn missing(&mut self, count: u64) {
+        let _failed =
+            writeln!(self.0, "{count} lines of the log are missing here: they were not taken in time");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use parking_lot::Mutex;
 
     use super::*;
