@@ -9,17 +9,28 @@ use safe_integration::{Cluster, Module, Service, State, clock, tree};
 /// Timeout of the heartbeat as by default, and what a busy machine adds.
 const FAILOVER: Duration = Duration::from_secs(10);
 
+/// The node that serves loses power, and the other one serves alone; how long nobody did.
+fn loses_power(s: &Service, lost: usize) -> Result<Duration> {
+    let moment = s.node(lost).kill_host()?;
+    let failover = s.served_after(moment)?;
+    s.wait(s.node(1 - lost), State::Alone)?;
+    Ok(failover)
+}
+
+/// It comes back, and follows.
+fn returns(s: &Service, lost: usize) -> Result<()> {
+    s.node(lost).restart_host()?;
+    s.wait_pair(s.node(1 - lost))
+}
+
 /// S1.
 #[test]
 fn primary_loses_power_and_returns() -> Result<()> {
     let s = Service::start("s1")?;
-    let moment = s.node(0).kill_host()?;
-    let failover = s.served_after(moment)?;
+    let failover = loses_power(&s, 0)?;
     assert!(failover < FAILOVER, "{failover:?}");
-    s.wait(s.node(1), State::Alone)?;
     s.writes(50)?;
-    s.node(0).restart_host()?;
-    s.wait_pair(s.node(1))?;
+    returns(&s, 0)?;
     s.writes(50)?;
     s.finish()
 }
@@ -28,19 +39,14 @@ fn primary_loses_power_and_returns() -> Result<()> {
 #[test]
 fn primary_loses_power_where_only_fsync_waits() -> Result<()> {
     let s = Service::start_with("s1-fsync", module()?.directory_key("sync", "\"fsync\""))?;
-    let moment = s.node(0).kill_host()?;
-    s.served_after(moment)?;
-    s.wait(s.node(1), State::Alone)?;
+    loses_power(&s, 0)?;
     s.writes(50)?;
-    s.node(0).restart_host()?;
-    s.wait_pair(s.node(1))?;
+    returns(&s, 0)?;
     s.node(1).safectl(&format!("swap {MODULE}"))?;
     s.wait_pair(s.node(0))?;
     s.writes(50)?;
-    let moment = s.node(0).kill_host()?;
-    s.served_after(moment)?;
-    s.node(0).restart_host()?;
-    s.wait_pair(s.node(1))?;
+    loses_power(&s, 0)?;
+    returns(&s, 0)?;
     s.finish()
 }
 
@@ -49,11 +55,8 @@ fn primary_loses_power_where_only_fsync_waits() -> Result<()> {
 fn nodes_lose_power_in_turn() -> Result<()> {
     let s = Service::start("s1-in-turn")?;
     for lost in [0, 1, 0] {
-        let moment = s.node(lost).kill_host()?;
-        s.served_after(moment)?;
-        s.wait(s.node(1 - lost), State::Alone)?;
-        s.node(lost).restart_host()?;
-        s.wait_pair(s.node(1 - lost))?;
+        loses_power(&s, lost)?;
+        returns(&s, lost)?;
     }
     s.finish()
 }

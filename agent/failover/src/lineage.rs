@@ -33,5 +33,13 @@ pub struct Lineage {
     pub wrote_alone: bool,
 }
 
+impl Lineage {
+    /// This copy contains all that was acknowledged under the id, or it was abandoned for this copy.
+    #[must_use]
+    pub fn follows(&self, id: LineageId) -> bool {
+        self.current == Some(id) || self.base == Some(id) || self.history.contains(&id)
+    }
+}
+
 /// How many ids a history keeps.
 pub const HISTORY_LIMIT: usize = 32;

@@ -395,9 +395,7 @@ impl Failover {
 
     /// Whose record is to be had next. All nodes ask in the same order: two that share some do not each get a part.
     fn next_lock(&self) -> Option<Lock> {
-        let goal = self.goal()?;
-        let mut lacking = self.locks();
-        lacking.retain(|lock| !self.arbiter.holds(lock, goal));
+        let mut lacking = self.lacking(self.goal()?);
         let forced = self.is_forced();
         let answers = lacking.iter().position(|lock| !self.arbiter.silent.contains(lock));
         let first = if forced { answers.unwrap_or(0) } else { 0 };
@@ -413,12 +411,17 @@ impl Failover {
             return Some(Asked::Read(next));
         }
         let known = |lock: &Lock| self.arbiter.value(lock).filter(|value| self.may_swap(*value));
-        let unknown =
-            self.locks().into_iter().find(|lock| !self.arbiter.holds(lock, goal) && known(lock).is_none());
-        Some(match (unknown, known(&next)) {
-            (None, Some(expect)) => Asked::Swap { lock: next, expect, new: goal },
-            (unknown, _) => Asked::Read(unknown.unwrap_or(next)),
-        })
+        match self.lacking(goal).into_iter().find(|lock| known(lock).is_none()) {
+            Some(unknown) => Some(Asked::Read(unknown)),
+            None => known(&next).map(|expect| Asked::Swap { lock: next, expect, new: goal }),
+        }
+    }
+
+    /// Whose record is not had yet.
+    fn lacking(&self, goal: LineageId) -> Vec<Lock> {
+        let mut lacking = self.locks();
+        lacking.retain(|lock| !self.arbiter.holds(lock, goal));
+        lacking
     }
 
     fn is_forced(&self) -> bool {
@@ -433,10 +436,7 @@ impl Failover {
     }
 
     fn follows(&self, value: Option<LineageId>) -> bool {
-        let lineage = &self.hard.lineage;
-        value.is_none_or(|id| {
-            lineage.current == Some(id) || lineage.base == Some(id) || lineage.history.contains(&id)
-        })
+        value.is_none_or(|id| self.hard.lineage.follows(id))
     }
 
     /// A person forced it, and the records that are not had are those of who does not answer.

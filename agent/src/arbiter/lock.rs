@@ -153,8 +153,7 @@ impl Keeper {
 /// it did not exclude before.
 fn renewal(served: &Lineage, value: Option<LineageId>) -> Option<LineageId> {
     let current = served.current?;
-    let follows = |id: LineageId| served.base == Some(id) || served.history.contains(&id);
-    (value != Some(current) && value.is_none_or(follows)).then_some(current)
+    (value != Some(current) && value.is_none_or(|id| served.follows(id))).then_some(current)
 }
 
 #[cfg(test)]

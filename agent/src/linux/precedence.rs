@@ -3,6 +3,7 @@
 use std::io;
 
 use rustix::mm::MlockAllFlags;
+use rustix::thread::CapabilitySet;
 
 /// Above everything ordinary, below what the kernel itself and other cluster software use.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +14,6 @@ pub enum Priority {
     /// What tells the other node that this one lives: never behind a decision.
     Heartbeat = 10,
 }
-
-const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// The calling thread is served before everything that is not in real time. Its children, and the threads it starts, are
 /// ordinary ones.
@@ -32,7 +31,8 @@ pub fn real_time(priority: Priority) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The memory of this process stays where it is. Only with the capability in the first user namespace: elsewhere a limit would make later allocations fail.
+/// The memory of this process stays where it is. Only with the capability in the first user namespace:
+/// elsewhere a limit would make later allocations fail.
 ///
 /// # Errors
 /// Why it was refused.
@@ -45,10 +45,9 @@ pub fn lock_memory() -> Result<(), String> {
 }
 
 fn may_lock() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let first = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    effective & CAP_IPC_LOCK != 0 && first
+    let capable =
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    first && capable
 }

@@ -342,6 +342,11 @@ impl Node {
         self.status("VmHWM:")
     }
 
+    /// Bytes of memory that it locks.
+    pub(crate) fn locked_memory(&self) -> u64 {
+        self.status("VmLck:")
+    }
+
     fn status(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();

@@ -67,19 +67,12 @@ impl Drop for Group {
     }
 }
 
-/// How much of its memory is locked, in KiB.
-fn locked(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn an_application_and_its_files_go_on_with_too_little_memory() {
     let group = Group::new();
     let pair = Pair::paired(Plan::Repair);
     group.take(pair.a.pid());
-    assert!(locked(pair.a.pid()) > 0, "it does not lock its memory");
+    assert!(pair.a.locked_memory() > 0, "it does not lock its memory");
     let processes = group.processes();
     script(
         &pair,
